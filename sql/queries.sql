@@ -6,10 +6,125 @@
 INSERT INTO messages (uid, from_role, to_role, type, subject, content, metadata, decision_id, in_reply_to)
 VALUES (%(uid)s, %(from_role)s, %(to_role)s, %(type)s, %(subject)s, %(content)s, %(metadata)s, %(decision_id)s, %(in_reply_to)s)
 ON CONFLICT (uid) DO NOTHING
-RETURNING id, inserted_at;
+RETURNING id, inserted_at, decision_id;
 
 -- name: message_by_uid
 SELECT * FROM messages WHERE uid = %(uid)s;
 
 -- name: message_by_id
 SELECT * FROM messages WHERE id = %(id)s;
+
+-- Deliveries: claim, acknowledge, retry ---------------------------------------------------------------------------------
+
+-- A delivery that was tried before is claimed alone: if its message kills the process, no other pays with an attempt.
+-- name: claim_deliveries
+WITH due AS MATERIALIZED (
+    SELECT message_id, attempts FROM deliveries
+    WHERE role = %(role)s AND state IN ('pending', 'claimed')
+      AND (state = 'pending' AND next_attempt_at <= now() OR state = 'claimed' AND lease_until < now())
+    ORDER BY message_id LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+), head AS (
+    SELECT message_id, attempts FROM due ORDER BY message_id LIMIT 1
+), claimed AS (
+    UPDATE deliveries d
+    SET state = 'claimed', attempts = d.attempts + 1, claimed_by = %(owner)s,
+        lease_until = now() + make_interval(secs => %(lease_seconds)s)
+    FROM due, head
+    WHERE d.role = %(role)s AND d.message_id = due.message_id
+      AND (due.message_id = head.message_id OR due.attempts = 0 AND head.attempts = 0)
+    RETURNING d.message_id, d.attempts, d.error
+)
+SELECT m.*, claimed.attempts, claimed.error FROM claimed JOIN messages m ON m.id = claimed.message_id ORDER BY m.id;
+
+-- `attempts` fences: the same owner's earlier claim of the same delivery can't acknowledge this one.
+-- name: ack_deliveries
+UPDATE deliveries d SET state = 'handled', handled_at = now(), lease_until = NULL, error = NULL
+FROM unnest(%(message_ids)s::bigint[], %(attempts)s::integer[]) AS mine (message_id, attempts)
+WHERE d.role = %(role)s AND d.message_id = mine.message_id AND d.attempts = mine.attempts
+  AND d.state = 'claimed' AND d.claimed_by = %(owner)s
+RETURNING d.message_id;
+
+-- name: renew_leases
+UPDATE deliveries SET lease_until = now() + make_interval(secs => %(lease_seconds)s)
+WHERE role = %(role)s AND state = 'claimed' AND claimed_by = %(owner)s AND message_id = ANY(%(message_ids)s);
+
+-- name: fail_delivery
+UPDATE deliveries SET state = CASE WHEN %(dead)s THEN 'dead' ELSE 'pending' END, error = %(error)s, lease_until = NULL,
+    next_attempt_at = now() + make_interval(secs => %(wait_seconds)s)
+WHERE role = %(role)s AND message_id = %(message_id)s AND attempts = %(attempts)s
+  AND state = 'claimed' AND claimed_by = %(owner)s;
+
+-- name: give_back_deliveries
+UPDATE deliveries SET state = 'pending', attempts = attempts - 1, claimed_by = NULL, lease_until = NULL
+WHERE role = %(role)s AND state = 'claimed' AND claimed_by = %(owner)s AND message_id = ANY(%(message_ids)s);
+
+-- name: delivery_state
+SELECT state, claimed_by, attempts FROM deliveries WHERE role = %(role)s AND message_id = %(message_id)s;
+
+-- Which of the announced ids are messages, and which of those are owed to the role.
+-- name: announced_messages
+SELECT m.id, m.from_role, d.role IS NOT NULL AS owed
+FROM messages m LEFT JOIN deliveries d ON d.message_id = m.id AND d.role = %(role)s
+WHERE m.id = ANY(%(ids)s);
+
+-- name: waiting_deliveries
+SELECT count(*) AS waiting FROM (
+    SELECT FROM deliveries WHERE role = %(role)s AND state IN ('pending', 'claimed') LIMIT 100000) AS open;
+
+-- What is owed to agents; the operator and the conductor are not agents.
+-- name: delivery_counts
+SELECT count(*) FILTER (WHERE d.state IN ('pending', 'claimed')) AS pending, count(*) FILTER (WHERE d.state = 'dead') AS dead
+FROM deliveries d JOIN roles r USING (role)
+WHERE d.state IN ('pending', 'claimed', 'dead') AND NOT r.system;
+
+-- name: messages_dead
+SELECT m.*, d.role, d.attempts, d.error, d.next_attempt_at FROM deliveries d JOIN messages m ON m.id = d.message_id
+WHERE d.state = 'dead' ORDER BY m.id, d.role;
+
+-- name: retry_dead
+UPDATE deliveries SET state = 'pending', attempts = 0, claimed_by = NULL, lease_until = NULL, next_attempt_at = now()
+WHERE state = 'dead' AND message_id = %(message_id)s AND (%(role)s::text IS NULL OR role = %(role)s)
+RETURNING message_id, role;
+
+-- What an agent says and remembers --------------------------------------------------------------------------------------
+
+-- name: contributions_of_decision
+SELECT from_role, content FROM messages
+WHERE decision_id = %(decision_id)s AND to_role = 'conductor' AND content ->> 'answer' = 'contribution'
+ORDER BY id;
+
+-- name: votes_of_decision
+SELECT voter_role, round, vote, confidence, rationale, source FROM decision_votes
+WHERE decision_id = %(decision_id)s AND round = %(round)s ORDER BY voted_at, voter_role;
+
+-- name: record_participation
+INSERT INTO participations (decision_id, role, stance, confidence, reasoning, source, model, latency_ms)
+VALUES (%(decision_id)s, %(role)s, %(stance)s, %(confidence)s, %(reasoning)s, %(source)s, %(model)s, %(latency_ms)s)
+ON CONFLICT DO NOTHING;
+
+-- name: record_vote
+INSERT INTO decision_votes (decision_id, voter_role, round, vote, confidence, rationale, source)
+VALUES (%(decision_id)s, %(role)s, %(round)s, %(vote)s, %(confidence)s, %(rationale)s, %(source)s)
+ON CONFLICT DO NOTHING;
+
+-- name: record_llm_call
+INSERT INTO llm_calls (role, model, purpose, decision_id, outcome, load_ms, first_token_ms, total_ms, prompt_tokens, output_tokens)
+VALUES (%(role)s, %(model)s, %(purpose)s, %(decision_id)s, %(outcome)s, %(load_ms)s, %(first_token_ms)s, %(total_ms)s,
+        %(prompt_tokens)s, %(output_tokens)s);
+
+-- name: agent_reports
+INSERT INTO agent_status (role, instance, status, version, capabilities, metadata)
+VALUES (%(role)s, %(instance)s, %(status)s, %(version)s, %(capabilities)s, %(metadata)s)
+ON CONFLICT (role, instance) DO UPDATE
+SET status = excluded.status, last_heartbeat = now(), version = excluded.version,
+    capabilities = excluded.capabilities, metadata = excluded.metadata;
+
+-- name: activate_role
+UPDATE roles SET active = true WHERE role = %(role)s AND NOT active;
+
+-- name: role_exists
+SELECT EXISTS (SELECT FROM roles WHERE role = %(role)s) AS known;
+
+-- name: schema_present
+SELECT to_regclass('schema_version') IS NOT NULL AS present;

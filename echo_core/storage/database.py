@@ -59,8 +59,8 @@ class Database:
         self.url = url
         self.breaker = breaker or CircuitBreaker(BreakerPolicy(failures=1, open_seconds=0.5, maximum_open_seconds=2.0))
         self.reachable: bool | None = None
+        self.durable = durable
         self._name = name
-        self._durable = durable
         self._limits = limits or DatabaseLimits()
         self._on_reachable = on_reachable
         self._on_connect = on_connect
@@ -93,7 +93,7 @@ class Database:
     async def transaction(self, *, durable: bool | None = None, timeout: float | None = None) -> AsyncIterator[Connection]:
         """All or nothing. `durable=True` waits for the disk even where the session does not."""
         async with self.session(timeout=timeout) as connection, connection.transaction():
-            if durable is not None and durable != self._durable:
+            if durable is not None and durable != self.durable:
                 await connection.execute(f"SET LOCAL synchronous_commit TO {'on' if durable else 'off'}".encode())
             yield connection
 
@@ -130,7 +130,7 @@ class Database:
             keepalives_count=3,
         )
         self._connection = connection
-        if not self._durable:
+        if not self.durable:
             await connection.execute("SET synchronous_commit TO off")
         if self._on_connect is not None:
             await self._on_connect(connection)
