@@ -17,11 +17,13 @@ SELECT * FROM messages WHERE id = %(id)s;
 -- Deliveries: claim, acknowledge, retry ---------------------------------------------------------------------------------
 
 -- A delivery that was tried before is claimed alone: if its message kills the process, no other pays with an attempt.
+-- The caller holds nothing: a delivery still in its name is one whose claim it never heard the answer to.
 -- name: claim_deliveries
 WITH due AS MATERIALIZED (
     SELECT message_id, attempts FROM deliveries
     WHERE role = %(role)s AND state IN ('pending', 'claimed')
-      AND (state = 'pending' AND next_attempt_at <= now() OR state = 'claimed' AND lease_until < now())
+      AND (state = 'pending' AND next_attempt_at <= now()
+           OR state = 'claimed' AND (lease_until < now() OR claimed_by = %(owner)s))
     ORDER BY message_id LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
 ), head AS (
@@ -58,6 +60,10 @@ WHERE role = %(role)s AND message_id = %(message_id)s AND attempts = %(attempts)
 -- name: give_back_deliveries
 UPDATE deliveries SET state = 'pending', attempts = attempts - 1, claimed_by = NULL, lease_until = NULL
 WHERE role = %(role)s AND state = 'claimed' AND claimed_by = %(owner)s AND message_id = ANY(%(message_ids)s);
+
+-- name: release_predecessors
+UPDATE deliveries SET lease_until = '-infinity'
+WHERE role = %(role)s AND state = 'claimed' AND claimed_by <> %(owner)s AND starts_with(claimed_by, %(prefix)s);
 
 -- name: delivery_state
 SELECT state, claimed_by, attempts FROM deliveries WHERE role = %(role)s AND message_id = %(message_id)s;
