@@ -102,7 +102,9 @@ ORDER BY id;
 
 -- name: votes_of_decision
 SELECT voter_role, round, vote, confidence, rationale, source FROM decision_votes
-WHERE decision_id = %(decision_id)s AND round = %(round)s ORDER BY voted_at, voter_role;
+WHERE decision_id = %(decision_id)s
+  AND round = (SELECT max(round) FROM decision_votes WHERE decision_id = %(decision_id)s)
+ORDER BY voted_at, voter_role;
 
 -- name: record_participation
 INSERT INTO participations (decision_id, role, stance, confidence, reasoning, source, model, latency_ms)

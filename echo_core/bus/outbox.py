@@ -39,6 +39,7 @@ class Outbox:
 
     def __init__(self, folder: Path, *, log: Log | None = None) -> None:
         self.folder = folder
+        self.refused: dict[str, EchoError] = {}  # by uid: what the database did not want when its turn came
         self._log = log
 
     def put(self, message: Message) -> None:
@@ -67,8 +68,15 @@ class Outbox:
         """Send what is held, in order, until it is empty or PostgreSQL is away; returns how many went out.
 
         One process drains at a time (a lock the kernel releases); another that tries meanwhile sends nothing. A message
-        that was stored before a crash could remove its file is recognised by its uid.
+        that was stored before a crash could remove its file is recognised by its uid. Raises EchoError when the folder
+        can't be used.
         """
+        try:
+            return await self._drain(database, announcements)
+        except OSError as error:
+            raise EchoError(f"the outbox {self.folder} can't be used ({error.strerror})") from error
+
+    async def _drain(self, database: Database, announcements: Announcements | None) -> int:
         sent = 0
         if not self._files():
             return sent
@@ -83,6 +91,7 @@ class Outbox:
                     except DatabaseUnavailable:
                         return sent
                     except EchoError as error:
+                        self.refused[message.uid] = error
                         self._set_aside(path, str(error))
                         continue
                     path.unlink(missing_ok=True)
@@ -157,6 +166,8 @@ async def send(database: Database, announcements: Announcements | None, outbox: 
     if outbox.count():
         outbox.put(message)
         await outbox.drain(database, announcements)
+        if refusal := outbox.refused.pop(message.uid, None):
+            raise refusal
         return await _settled(database, outbox, message)
     try:
         return Sent(await publish(database, announcements, message), held=False)

@@ -129,11 +129,15 @@ class Database:
             keepalives_interval=2,
             keepalives_count=3,
         )
+        try:
+            if not self.durable:
+                await connection.execute("SET synchronous_commit TO off")
+            if self._on_connect is not None:
+                await self._on_connect(connection)
+        except BaseException:
+            await connection.close()
+            raise
         self._connection = connection
-        if not self.durable:
-            await connection.execute("SET synchronous_commit TO off")
-        if self._on_connect is not None:
-            await self._on_connect(connection)
         if self.reachable is not True:
             self.reachable = True
             if self._on_reachable is not None:
