@@ -127,9 +127,9 @@ class Receiver:
 
     def stop(self, grace_seconds: float = 10.0) -> None:
         """Finish the message in hand within the grace, or give it back; then `run` returns."""
-        loop = asyncio.get_running_loop()
+        stop_by = asyncio.get_running_loop().time() + grace_seconds
+        self._stop_by = min(self._stop_by, stop_by) if self._stopping else stop_by
         self._stopping = True
-        self._stop_by = loop.time() + grace_seconds
         if self._deadline is not None and not self._deadline.expired():
             self._deadline.reschedule(self._stop_by)
         self._wake.set()
