@@ -136,3 +136,15 @@ SELECT EXISTS (SELECT FROM roles WHERE role = %(role)s) AS known;
 
 -- name: schema_present
 SELECT to_regclass('schema_version') IS NOT NULL AS present;
+
+-- The organisation ---------------------------------------------------------------------------------------------------
+
+-- name: upsert_role
+INSERT INTO roles (role, title, leadership, reports_to, authority_limit_usd, active)
+VALUES (%(role)s, %(title)s, %(leadership)s, %(reports_to)s, %(authority_limit_usd)s, coalesce(%(active)s, false))
+ON CONFLICT (role) DO UPDATE SET title = excluded.title, leadership = excluded.leadership,
+    reports_to = excluded.reports_to, authority_limit_usd = excluded.authority_limit_usd,
+    active = coalesce(%(active)s, roles.active);
+
+-- name: retire_roles
+UPDATE roles SET active = false WHERE NOT system AND active AND NOT (role = ANY (%(roles)s));
