@@ -60,7 +60,8 @@ async def _version(connection: AsyncConnection[Any]) -> int | None:
     # A query on the catalogue, not to_regclass(): that may answer from a cache older than the lock just taken.
     row = await (
         await connection.execute(
-            "SELECT EXISTS (SELECT FROM pg_tables WHERE tablename = 'schema_version' AND schemaname = current_schema()) AS made"
+            "SELECT EXISTS (SELECT FROM pg_tables WHERE tablename = 'schema_version' AND schemaname = current_schema())"
+            " AS made"
         )
     ).fetchone()
     if not row or not (row["made"] if isinstance(row, dict) else row[0]):
