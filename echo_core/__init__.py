@@ -1,0 +1,3 @@
+"""The organisation without a screen."""
+
+__version__ = "0.1.0"

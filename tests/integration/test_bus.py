@@ -58,13 +58,12 @@ async def receiving(
     *,
     role: str = "cto",
     owner: str = "cto-1@test:1",
-    policy: ReceivePolicy = QUICK,
-    channels: tuple[str, ...] = (),
+    predecessors: str = "",
 ) -> AsyncIterator[Receiver]:
     """A receiver with connections of its own, like a process has; stopped at the end."""
     database = Database(database_url, name=owner, durable=False)
     announcements = Announcements(redis_url, name="receiver")
-    receiver = Receiver(database, announcements, role, owner, handle, log, channels=channels, policy=policy)
+    receiver = Receiver(database, announcements, role, owner, handle, log, policy=QUICK, predecessors=predecessors)
     running = asyncio.create_task(receiver.run())
     try:
         yield receiver
@@ -207,6 +206,17 @@ async def test_a_message_in_the_hands_of_a_crashed_agent_is_taken_by_its_next_li
         await eventually(lambda: seen.ids == [sent.id])
     row = await delivery(database, sent)
     assert (row["state"], row["attempts"], row["claimed_by"]) == ("handled", 2, "cto-1@test:1")
+
+
+async def test_what_an_earlier_life_had_in_hand_does_not_wait_for_its_lease(
+    database_url: str, redis_url: str, database: Database, log: Log
+) -> None:
+    sent = await publish(database, None, note())
+    claim = {"role": "cto", "owner": "cto-1@test:dead", "limit": 5, "lease_seconds": 3600}
+    assert len(await database.fetch_all("claim_deliveries", claim)) == 1
+    seen = Recorder()
+    async with receiving(database_url, redis_url, seen, log, predecessors="cto-1@test:"):
+        await eventually(lambda: seen.ids == [sent.id])
 
 
 async def test_effects_and_acknowledgement_are_stored_together_or_not_at_all(
