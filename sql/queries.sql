@@ -148,3 +148,11 @@ ON CONFLICT (role) DO UPDATE SET title = excluded.title, leadership = excluded.l
 
 -- name: retire_roles
 UPDATE roles SET active = false WHERE NOT system AND active AND NOT (role = ANY (%(roles)s));
+
+-- The timeline -------------------------------------------------------------------------------------------------------
+
+-- name: insert_event
+INSERT INTO events (kind, decision_id, role, payload) VALUES (%(kind)s, %(decision_id)s, %(role)s, %(payload)s);
+
+-- name: agent_statuses
+SELECT role, instance, status, last_heartbeat, metadata FROM agent_status;

@@ -44,7 +44,7 @@ class CircuitBreaker:
     ) -> None:
         self.policy = policy or BreakerPolicy()
         self._clock = clock
-        self._on_change = on_change
+        self.on_change = on_change
         self._state = BreakerState.CLOSED
         self._failures = 0
         self._openings = 0
@@ -88,5 +88,5 @@ class CircuitBreaker:
 
     def _move(self, new: BreakerState, reason: str) -> None:
         old, self._state = self._state, new
-        if self._on_change is not None:
-            self._on_change(old, new, reason)
+        if self.on_change is not None:
+            self.on_change(old, new, reason)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 Source = Literal["llm", "keywords", "rules", "operator"]
 Stance = Literal["lead", "assist", "observe", "none"]
 Ballot = Literal["approve", "reject", "abstain"]
+Position = Literal["for", "against", "conditional"]
 
 
 class Answer(BaseModel):
@@ -49,7 +50,7 @@ class Contribution(Answer):
     role: str = ""
     round: int = 1
     text: str
-    position: Literal["for", "against", "conditional"] = "conditional"
+    position: Position = "conditional"
     concerns: list[str] = []
     proposals: list[str] = []  # actions the role offers to own
     nothing_new: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from echo_core.minds.protocol import Action, Contribution, Dissent, Judgement, Outcome, Question, Tally, Vote
+from echo_core.minds.protocol import Action, Contribution, Dissent, Judgement, Outcome, Position, Question, Tally, Vote
 from echo_core.minds.relevance import mentions, relevance, stance_for, stems
 from echo_core.organisation import Concern, Organisation, Role
 
@@ -62,7 +62,7 @@ class RuleMind:
 
     async def contribute(self, question: Question, round_number: int, heard: Sequence[Contribution]) -> Contribution:
         lean, reasons = self._lean(question)
-        position = "for" if lean > 0.1 else "against" if lean < -0.25 else "conditional"
+        position: Position = "for" if lean > 0.1 else "against" if lean < -0.25 else "conditional"
         if round_number > 1:
             return self._reaction(question, round_number, heard, position)
         concerns = self._concerns(question)
@@ -173,7 +173,9 @@ class RuleMind:
         largest = max(amounts_usd(question.text), default=0.0)
         return f"${largest:,.0f} is beyond what I may spend" if limit is not None and largest > limit else ""
 
-    def _reaction(self, question: Question, round_number: int, heard: Sequence[Contribution], position: str) -> Contribution:
+    def _reaction(
+        self, question: Question, round_number: int, heard: Sequence[Contribution], position: Position
+    ) -> Contribution:
         others = [item for item in heard if item.role != self.role.role and item.round == round_number - 1]
         mine = {concern.asks for concern in self._concerns(question)}
         opposed = [item for item in others if item.position == "against"]
@@ -196,7 +198,7 @@ class RuleMind:
             role=self.role.role,
             round=round_number,
             text=f"{text[0].upper()}{text[1:]}.",
-            position=position,  # type: ignore[arg-type]
+            position=position,
             nothing_new=round_number > 2 or not (offers or opposed),
         )
 

@@ -1,0 +1,71 @@
+from dataclasses import replace
+
+from echo_core.health.breaker import BreakerState
+from echo_core.health.monitor import HealthMonitor, describe_exit, parse_heartbeat
+from echo_core.health.states import AgentState, Heartbeat
+
+BEAT = Heartbeat(role="cto", instance=1, pid=42, state="healthy")
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def _monitor() -> tuple[HealthMonitor, Clock]:
+    clock = Clock()
+    return HealthMonitor(clock=clock), clock
+
+
+def test_silence_makes_an_agent_late_then_down_and_a_beat_brings_it_back() -> None:
+    monitor, clock = _monitor()
+    monitor.heartbeat(BEAT)
+    health = monitor.agent("cto")
+    assert health.state is AgentState.HEALTHY
+    clock.now += 6.1
+    monitor.tick()
+    assert health.state is AgentState.LATE
+    assert monitor.live("cto")
+    clock.now += 6.1
+    monitor.tick()
+    assert health.state is AgentState.DOWN
+    assert health.breaker.state is BreakerState.OPEN
+    assert not monitor.live("cto")
+    clock.now += 5
+    monitor.heartbeat(BEAT)
+    assert health.state is AgentState.HEALTHY
+    assert health.breaker.state is BreakerState.CLOSED
+
+
+def test_an_agent_that_beats_without_progress_on_its_message_is_stalled() -> None:
+    monitor, clock = _monitor()
+    busy = replace(BEAT, state="busy", activity="judging #1", progress=7)
+    for _ in range(90):
+        monitor.heartbeat(busy)
+        clock.now += 2
+    monitor.tick()
+    assert monitor.agent("cto").state is AgentState.STALLED
+    assert not monitor.live("cto")
+    monitor.heartbeat(replace(busy, progress=8))
+    assert monitor.agent("cto").state is AgentState.BUSY
+
+
+def test_an_exit_says_how_and_opens_the_breaker_at_once() -> None:
+    monitor, _ = _monitor()
+    monitor.heartbeat(BEAT)
+    monitor.exited("cto", 1, -9, expected=False)
+    health = monitor.agent("cto")
+    assert (health.state, health.exit) == (AgentState.CRASHED, "killed by SIGKILL")
+    assert health.breaker.state is BreakerState.OPEN
+    assert describe_exit(3) == "exit code 3"
+
+
+def test_garbage_is_counted_and_changes_nothing() -> None:
+    monitor, _ = _monitor()
+    for data in (b"", b"{", b"[]", b"null", b'{"role": 3}', b'{"role": "cto"}', b"[" * 10_000, b"x" * 20_000):
+        assert monitor.hear(data) is None
+    assert monitor.malformed == 8
+    assert monitor.agents() == []
+    assert parse_heartbeat(b'{"role":"cto","instance":1,"pid":4,"state":"healthy","new":1}') is not None
