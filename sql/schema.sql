@@ -123,12 +123,14 @@ CREATE INDEX deliveries_dead ON deliveries (message_id) WHERE state = 'dead';
 
 CREATE FUNCTION check_message() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF NEW.to_role NOT IN ('all', 'leadership') AND NOT EXISTS (SELECT FROM roles WHERE role = NEW.to_role) THEN
-        RAISE EXCEPTION 'unknown recipient "%"', NEW.to_role USING ERRCODE = 'EC001',
-            HINT = 'Send to all, leadership or one of: '
-                || (SELECT string_agg(role, ', ' ORDER BY role) FROM roles WHERE NOT system);
-    END IF;
-    IF NOT EXISTS (SELECT FROM roles WHERE role = NEW.from_role) THEN
+    -- One look at the roles when all is well; which of the two is unknown is asked only when one is.
+    IF (SELECT count(*) FROM roles WHERE role IN (NEW.from_role, NEW.to_role))
+       < (CASE WHEN NEW.to_role IN ('all', 'leadership', NEW.from_role) THEN 1 ELSE 2 END) THEN
+        IF NEW.to_role NOT IN ('all', 'leadership') AND NOT EXISTS (SELECT FROM roles WHERE role = NEW.to_role) THEN
+            RAISE EXCEPTION 'unknown recipient "%"', NEW.to_role USING ERRCODE = 'EC001',
+                HINT = 'Send to all, leadership or one of: '
+                    || (SELECT string_agg(role, ', ' ORDER BY role) FROM roles WHERE NOT system);
+        END IF;
         RAISE EXCEPTION 'unknown sender "%"', NEW.from_role USING ERRCODE = 'EC002',
             HINT = 'Send as operator or one of: '
                 || (SELECT string_agg(role, ', ' ORDER BY role) FROM roles WHERE NOT system);

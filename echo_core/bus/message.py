@@ -97,6 +97,22 @@ class Message:
             inserted_at=row["inserted_at"],
         )
 
+    def stored(self, id: int, inserted_at: datetime, decision_id: object) -> Message:
+        """This message with what the database gave it; written out, for each send pays for it."""
+        return Message(
+            self.from_role,
+            self.to_role,
+            self.type,
+            self.subject,
+            self.content,
+            self.metadata,
+            str(decision_id) if decision_id else None,
+            self.in_reply_to,
+            self.uid,
+            id,
+            inserted_at,
+        )
+
     @property
     def body(self) -> str:
         """What a person would read: the same rule as the database's `body_of`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 from psycopg.types.json import Jsonb
 
@@ -23,12 +22,7 @@ async def insert_message(connection: Connection, message: Message) -> Message:
         row = await (await connection.execute(query("message_by_uid"), {"uid": message.uid})).fetchone()
         assert row is not None, "a uid that conflicts is there"
         return Message.from_row(row)
-    return replace(
-        message,
-        id=row["id"],
-        inserted_at=row["inserted_at"],
-        decision_id=str(row["decision_id"]) if row["decision_id"] else None,
-    )
+    return message.stored(row["id"], row["inserted_at"], row["decision_id"])
 
 
 async def publish(database: Database, announcements: Announcements | None, message: Message) -> Message:
