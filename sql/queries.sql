@@ -156,3 +156,65 @@ INSERT INTO events (kind, decision_id, role, payload) VALUES (%(kind)s, %(decisi
 
 -- name: agent_statuses
 SELECT role, instance, status, last_heartbeat, metadata FROM agent_status;
+
+-- Decisions ----------------------------------------------------------------------------------------------------------
+
+-- name: open_decisions
+SELECT id FROM decisions
+WHERE completed_at IS NULL AND (status = 'pending' OR jsonb_array_length(coalesce(context -> 'queue', '[]')) > 0)
+ORDER BY inserted_at;
+
+-- name: lock_decision
+SELECT *, extract(epoch FROM clock_timestamp())::float8 AS now FROM decisions WHERE id = %(id)s FOR UPDATE;
+
+-- name: decision_phases
+SELECT *, extract(epoch FROM coalesce(finished_at, clock_timestamp()) - started_at)::float8 AS seconds
+FROM phases WHERE decision_id = %(id)s ORDER BY phase;
+
+-- name: save_phase
+UPDATE phases SET state = %(state)s, detail = %(detail)s,
+    started_at = CASE WHEN %(state)s = 'pending' THEN NULL WHEN %(state)s = 'running' THEN coalesce(started_at, clock_timestamp())
+                      ELSE started_at END,
+    finished_at = CASE WHEN %(state)s IN ('completed', 'failed') THEN clock_timestamp() END
+WHERE decision_id = %(id)s AND phase = %(phase)s;
+
+-- name: save_decision
+UPDATE decisions SET phase = %(phase)s, status = %(status)s, pace = %(pace)s, paused = %(paused)s,
+    participants = %(participants)s, consensus_score = %(consensus_score)s, outcome = %(outcome)s, context = %(context)s,
+    completed_at = CASE WHEN %(status)s IN ('approved', 'rejected', 'cancelled') THEN coalesce(completed_at, clock_timestamp()) END
+WHERE id = %(id)s;
+
+-- name: enqueue_command
+UPDATE decisions SET context = jsonb_set(context, '{queue}', coalesce(context -> 'queue', '[]') || %(command)s)
+WHERE id = %(decision_id)s;
+
+-- name: active_roles
+SELECT role FROM roles WHERE active AND NOT system ORDER BY role;
+
+-- name: receipts
+SELECT d.role, d.state, d.attempts FROM deliveries d WHERE d.message_id = %(message_id)s ORDER BY d.role;
+
+-- name: participations_of
+SELECT * FROM participations WHERE decision_id = %(id)s ORDER BY confidence DESC, role;
+
+-- name: votes_of
+SELECT * FROM decision_votes WHERE decision_id = %(id)s ORDER BY round, voted_at, voter_role;
+
+-- name: answers_of
+SELECT id, from_role, content, inserted_at FROM messages
+WHERE decision_id = %(id)s AND to_role = 'conductor' AND content ->> 'answer' = %(answer)s ORDER BY id;
+
+-- name: decision_by_id
+SELECT * FROM decisions WHERE id = %(id)s;
+
+-- name: find_decisions
+SELECT id FROM decisions
+WHERE id::text = %(text)s OR message_id::text = %(text)s OR (length(%(text)s) >= 6 AND id::text LIKE %(text)s || '%%') LIMIT 2;
+
+-- name: list_decisions
+SELECT id, message_id AS number, context ->> 'subject' AS subject, mode, status, phase, pace, consensus_score AS score,
+       inserted_at, completed_at
+FROM decisions ORDER BY inserted_at DESC LIMIT %(limit)s;
+
+-- name: try_conduct
+SELECT pg_try_advisory_lock(4993, 1) AS taken;
