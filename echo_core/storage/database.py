@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +67,7 @@ class Database:
         self._on_reachable = on_reachable
         self._on_connect = on_connect
         self._connection: Connection | None = None
+        self._cut_reason = ""
         self._lock = asyncio.Lock()
 
     @asynccontextmanager
@@ -72,14 +75,20 @@ class Database:
         """The connection in autocommit mode. `timeout` in seconds replaces the limit for this turn."""
         async with self._lock:
             try:
-                async with asyncio.timeout(timeout or self._limits.statement_seconds):
+                seconds = timeout or self._limits.statement_seconds
+                async with asyncio.timeout(seconds):
                     connection = await self._connected()
+                watchdog = asyncio.get_running_loop().call_later(seconds, self._cut, connection, seconds)
+                try:
                     yield connection
+                finally:
+                    watchdog.cancel()
             except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError, OSError) as error:
                 if isinstance(error, psycopg.Error) and error.sqlstate and not _is_lost(error):
                     raise DatabaseRefused(_one_line(error)) from error
-                await self._lost(error)
-                raise DatabaseUnavailable(f"PostgreSQL can't be reached: {_one_line(error)}") from error
+                reason, self._cut_reason = self._cut_reason or _one_line(error), ""
+                await self._lost(reason)
+                raise DatabaseUnavailable(f"PostgreSQL can't be reached: {reason}") from error
             except psycopg.Error as error:
                 raise _refusal(error) from error
             except asyncio.CancelledError:
@@ -144,14 +153,21 @@ class Database:
                 self._on_reachable(True, "")
         return connection
 
-    async def _lost(self, error: BaseException) -> None:
+    def _cut(self, connection: Connection, seconds: float) -> None:
+        """End a connection that says nothing. Cancelling it would first ask the hung server to cancel, and wait again."""
+        if not connection.closed:
+            self._cut_reason = f"no answer within {seconds:g} s"
+            with suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as end:
+                end.shutdown(socket.SHUT_RDWR)
+
+    async def _lost(self, reason: str) -> None:
         await self._drop()
         if self.breaker.state is not BreakerState.OPEN:
-            self.breaker.failed(_one_line(error))
+            self.breaker.failed(reason)
         if self.reachable is not False:
             self.reachable = False
             if self._on_reachable is not None:
-                self._on_reachable(False, _one_line(error))
+                self._on_reachable(False, reason)
 
     async def _drop(self) -> None:
         connection, self._connection = self._connection, None
