@@ -218,3 +218,7 @@ FROM decisions ORDER BY inserted_at DESC LIMIT %(limit)s;
 
 -- name: try_conduct
 SELECT pg_try_advisory_lock(4993, 1) AS taken;
+
+-- name: outcomes_of
+SELECT from_role, in_reply_to, content FROM messages
+WHERE decision_id = %(id)s AND to_role = 'conductor' AND content ->> 'answer' = 'outcome' ORDER BY id;

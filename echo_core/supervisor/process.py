@@ -17,6 +17,7 @@ from echo_core.bus.announcements import Announcements
 from echo_core.bus.outbox import Outbox
 from echo_core.errors import EchoError, UsageError
 from echo_core.health.breaker import BreakerState
+from echo_core.health.follow import follow_agent_status, follow_heartbeats
 from echo_core.health.monitor import AgentHealth, HealthMonitor, out_of_memory_kills
 from echo_core.health.states import AgentState
 from echo_core.logs import Log
@@ -33,7 +34,6 @@ from echo_core.supervisor.dependencies import Dependencies
 
 TICK_SECONDS = 0.1
 SERVER_CHECK_SECONDS = 0.5
-AGENT_STATUS_POLL_SECONDS = 2.0  # how health is followed while Redis is away
 
 
 class Supervisor:
@@ -345,24 +345,10 @@ class Supervisor:
     # -- health --------------------------------------------------------------------------------------------------------
 
     async def _hear_health(self) -> None:
-        def heard(_channel: str, data: bytes) -> None:
-            self._monitor.hear(data)
-
-        await self._announcements.listen(["agents:heartbeat"], heard)
+        await follow_heartbeats(self._monitor, self._announcements)
 
     async def _poll_agent_status(self) -> None:
-        seen: dict[tuple[str, int], Any] = {}
-        while True:
-            await asyncio.sleep(AGENT_STATUS_POLL_SECONDS)
-            if self._announcements.reachable or not self._database.reachable:
-                continue
-            for row in await self._database.fetch_all("agent_statuses"):
-                key = (row["role"], row["instance"])
-                if seen.get(key) not in (None, row["last_heartbeat"]):
-                    beat = row["metadata"].get("heartbeat")
-                    if isinstance(beat, dict):
-                        self._monitor.hear(_json(beat))
-                seen[key] = row["last_heartbeat"]
+        await follow_agent_status(self._monitor, self._announcements, self._database)
 
     def _health_changed(self, health: AgentHealth, old: AgentState, new: AgentState, reason: str) -> None:
         self._changed = True
@@ -523,9 +509,3 @@ class Supervisor:
 
 def _name(key: tuple[str, int]) -> str:
     return key[0] if key[1] == 1 else f"{key[0]}-{key[1]}"
-
-
-def _json(value: dict[str, Any]) -> bytes:
-    import json
-
-    return json.dumps(value).encode()

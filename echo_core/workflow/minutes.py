@@ -85,7 +85,8 @@ def _votes(votes: Sequence[VoteRecord], titles: _Titles) -> Iterable[str]:
     yield from ("## Votes", "", "| Round | Role | Vote | Confidence | Why | By |", "|---|---|---|---|---|---|")
     for vote in votes:
         by = _BY.get(vote.source, "?")
-        yield f"| {vote.round} | {titles.of(vote.role)} | {vote.vote} | {vote.confidence:.2f} | {plain(vote.rationale)} | {by} |"
+        who = f"{vote.round} | {titles.of(vote.role)} | {vote.vote} | {vote.confidence:.2f}"
+        yield f"| {who} | {plain(vote.rationale)} | {by} |"
     yield ""
 
 
@@ -101,7 +102,7 @@ def _made(record: DecisionRecord, titles: _Titles) -> Iterable[str]:
             for item in record.participations
         )
         yield f"- Stances: {stances}"
-    answers = [item.source for item in (*record.contributions, *record.votes)]
+    answers = [item.source for item in record.contributions] + [vote.source for vote in record.votes]
     if record.outcome and record.outcome.get("source"):
         answers.append(record.outcome["source"])
     if answers:
