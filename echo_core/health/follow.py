@@ -15,7 +15,11 @@ POLL_SECONDS = 2.0
 
 async def follow_heartbeats(monitor: HealthMonitor, announcements: Announcements) -> None:
     """Until cancelled."""
-    await announcements.listen(["agents:heartbeat"], lambda _channel, data: monitor.hear(data))
+
+    def heard(_channel: str, data: bytes) -> None:
+        monitor.hear(data)
+
+    await announcements.listen(["agents:heartbeat"], heard)
 
 
 async def follow_agent_status(monitor: HealthMonitor, announcements: Announcements, database: Database) -> None:

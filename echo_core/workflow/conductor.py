@@ -123,8 +123,11 @@ class Conductor:
                 for row in await self._database.fetch_all("open_decisions"):
                     await self._progress_safely(str(row["id"]))
             self._monitor.tick()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), TICK_SECONDS)
+            await self._wake_or_tick()
+
+    async def _wake_or_tick(self) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), TICK_SECONDS)
 
     async def _holds_lock(self) -> bool:
         """Standing by, the lock is tried again; conducting, the connection that holds it is the one that is used."""
@@ -218,7 +221,7 @@ class Conductor:
 
     async def _receive_while_conducting(self) -> None:
         while not self._conducting and not self._stopping.is_set():
-            await asyncio.sleep(0.1)
+            await self._wake_or_tick()
         if not self._stopping.is_set():
             await self._receiver.run()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from echo_core.minds.protocol import Contribution, Question, Vote
+from echo_core.minds.protocol import Contribution, Question, Tally, Vote
 from echo_core.minds.rules import RuleMind, amounts_usd
 from echo_core.organisation import Organisation
 from echo_core.workflow import consensus
@@ -244,7 +244,7 @@ class Phases:
             for row in await decision.fetch("votes_of")
             if row["round"] == number
         ]
-        tally = consensus.Tally.model_validate(decision.phases[Phase.CONSENSUS].detail["tally"])
+        tally = Tally.model_validate(decision.phases[Phase.CONSENSUS].detail["tally"])
         mind = RuleMind(self._organisation.leader, self._organisation)
         outcome = await mind.synthesise(Question.model_validate(decision.question), heard, votes, tally)
         return outcome.model_dump(mode="json")
