@@ -222,3 +222,15 @@ SELECT pg_try_advisory_lock(4993, 1) AS taken;
 -- name: outcomes_of
 SELECT from_role, in_reply_to, content FROM messages
 WHERE decision_id = %(id)s AND to_role = 'conductor' AND content ->> 'answer' = 'outcome' ORDER BY id;
+
+-- What the command line lists ------------------------------------------------------------------------------------------
+
+-- name: messages_listed
+SELECT * FROM messages m
+WHERE (%(to)s::text IS NULL OR to_role = %(to)s) AND (%(sender)s::text IS NULL OR from_role = %(sender)s)
+  AND (%(decision_id)s::uuid IS NULL OR decision_id = %(decision_id)s)
+  AND (NOT %(dead)s OR EXISTS (SELECT FROM deliveries d WHERE d.message_id = m.id AND d.state = 'dead'))
+ORDER BY id DESC LIMIT %(limit)s;
+
+-- name: deliveries_of
+SELECT message_id, role, state, attempts, error FROM deliveries WHERE message_id = ANY(%(ids)s) ORDER BY message_id, role;
