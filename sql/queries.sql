@@ -234,3 +234,27 @@ ORDER BY id DESC LIMIT %(limit)s;
 
 -- name: deliveries_of
 SELECT message_id, role, state, attempts, error FROM deliveries WHERE message_id = ANY(%(ids)s) ORDER BY message_id, role;
+
+-- What the control room shows -----------------------------------------------------------------------------------------
+
+-- The one that was chosen, else the newest open one, else the newest.
+-- name: current_decision
+SELECT id, (SELECT count(*) FROM decisions WHERE completed_at IS NULL) AS open_decisions FROM decisions
+ORDER BY id = %(chosen)s::uuid DESC NULLS LAST, completed_at IS NULL DESC, inserted_at DESC LIMIT 1;
+
+-- name: operator_mail
+SELECT m.* FROM messages m JOIN deliveries d ON d.message_id = m.id
+WHERE d.role = 'operator' AND (d.state = 'pending' OR m.id > %(after)s) ORDER BY m.id LIMIT 100;
+
+-- name: newest_message
+SELECT coalesce(max(id), 0) AS id FROM messages;
+
+-- name: operator_has_seen
+UPDATE deliveries SET state = 'handled', handled_at = now(), attempts = attempts + 1, claimed_by = 'operator'
+WHERE role = 'operator' AND state = 'pending' AND message_id = ANY(%(ids)s);
+
+-- name: model_calls
+SELECT role, model, count(*) AS calls, count(*) FILTER (WHERE outcome <> 'ok') AS failed,
+       avg(load_ms) AS load_ms, avg(first_token_ms) AS first_token_ms, avg(total_ms) AS total_ms,
+       sum(prompt_tokens) AS prompt_tokens, sum(output_tokens) AS output_tokens
+FROM llm_calls GROUP BY role, model ORDER BY role, model;
