@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import os
 import time
@@ -31,7 +32,7 @@ def _installed_models(host: str) -> list[str] | None:
         with opener.open(f"{url.rstrip('/')}/api/tags", timeout=TAGS_SECONDS) as answer:
             models = json.load(answer).get("models") or []
             return [str(model["name"]) for model in models if "name" in model]
-    except (urllib.error.URLError, OSError, ValueError, AttributeError, TypeError):
+    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError, AttributeError, TypeError):
         return None
 
 
