@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -101,8 +103,41 @@ class Settings:
             delay_seconds=2.0 if delay is None else delay,
         )
 
+    def check_urls(self) -> None:
+        """Ask the servers' own libraries whether they can read the URLs. Raises UsageError with their reason."""
+        for option, url, check in (
+            ("--database-url", self.database_url, _check_postgres),
+            ("--redis-url", self.redis_url, _check_redis),
+            ("--ollama-host", self.ollama_host, _check_ollama),
+        ):
+            if not url:
+                continue
+            try:
+                check(url)
+            except Exception as error:  # each library has its own root of errors; all of them mean the URL
+                reason = " ".join(str(error).split())
+                raise UsageError(f"{option}: {shown_url(url)!r} can't be used ({reason})") from error
+
+    def check_data_dir(self) -> None:
+        """Changes nothing. Raises DataDirectoryError when there is something else in its place, or it can't be entered."""
+        try:
+            mode = self.data_dir.stat().st_mode
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise DataDirectoryError(
+                f"the data directory {self.data_dir} can't be used ({error.strerror}); choose another with --data-dir"
+            ) from error
+        if not stat.S_ISDIR(mode):
+            raise DataDirectoryError(f"the data directory {self.data_dir} is a file; choose another with --data-dir")
+        if not os.access(self.data_dir, os.R_OK | os.X_OK):
+            raise DataDirectoryError(
+                f"the data directory {self.data_dir} can't be entered (Permission denied); choose another with --data-dir"
+            )
+
     def prepare(self) -> None:
         """Make the data directory and its folders, private to this user. Raises DataDirectoryError."""
+        self.check_data_dir()
         try:
             for folder in (self.data_dir, self.logs_dir, self.run_dir, self.outbox_dir):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -137,13 +172,40 @@ def _default_data_dir() -> Path:
 
 
 def _checked_url(url: str, schemes: tuple[str, ...], option: str) -> str:
-    if not url:
-        return ""
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError as error:
-        raise UsageError(f"{option}: {url!r} is not a URL ({error})") from error
-    if parts.scheme not in schemes:
-        raise UsageError(f"{option}: a URL that begins with {schemes[0]}:// is needed, not {url!r}")
+    """What can be seen without a server's own library, which would cost every start its import."""
+    scheme, separator, _ = url.partition("://")
+    if url and (scheme not in schemes or not separator):
+        raise UsageError(f"{option}: a URL that begins with {schemes[0]}:// is needed, not {shown_url(url)!r}")
     return url
+
+
+def _check_postgres(url: str) -> None:
+    """Raises psycopg.Error or ValueError for what libpq would refuse, now or when it connects."""
+    from psycopg.conninfo import conninfo_to_dict
+
+    for port in str(conninfo_to_dict(url).get("port") or "").split(","):
+        if port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+            raise ValueError(f"{port!r} is no port; 1 to 65535 are possible")
+
+
+def _check_redis(url: str) -> None:
+    """Raises ValueError, TypeError or RedisError for what redis-py would refuse."""
+    from redis.asyncio.connection import ConnectionPool
+
+    if urlsplit(url).scheme == "unix" and not urlsplit(url).path:
+        raise ValueError("the path of the socket is missing")
+    ConnectionPool.from_url(url).make_connection()
+
+
+def _check_ollama(url: str) -> None:
+    """Raises ValueError. The scheme may be left out, as in Ollama's own OLLAMA_HOST."""
+    parts = urlsplit(url if "://" in url else f"http://{url}")
+    if parts.scheme not in ("http", "https"):
+        raise ValueError("it begins with http:// or https://")
+    if parts.port == 0 or any(character.isspace() for character in url):
+        raise ValueError("the host or port can't be read")
+
+
+def shown_url(url: str) -> str:
+    """A URL for a person's eyes and for logs: without its password."""
+    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)

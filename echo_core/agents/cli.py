@@ -28,6 +28,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
             ollama_host=options.ollama_host,
             organisation=options.organisation,
         )
+        settings.check_urls()
         settings.prepare()
         from echo_core.agents.process import run_agent
 

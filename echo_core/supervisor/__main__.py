@@ -27,6 +27,7 @@ def main() -> int:
         settings = Settings.load(roster=options.roster, delay=options.delay)
         if options.no_agents:
             settings = replace(settings, roster=())
+        settings.check_urls()
         settings.prepare()
         organisation = load_organisation(settings.organisation)
         for role in settings.roster:

@@ -39,6 +39,7 @@ last_settings: list[Settings] = []  # where an unexpected error's details go
 def load(**values: Any) -> Settings:
     """Raises UsageError. An organisation without the usual roles is launched whole unless a roster is given."""
     settings = Settings.load(**values)
+    settings.check_urls()
     if settings.organisation and not values.get("roster"):
         from echo_core.organisation import load_organisation
 
@@ -49,7 +50,7 @@ def load(**values: Any) -> Settings:
     return settings
 
 
-def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
+def with_settings(command: Callable[..., Any], *, check_data_dir: bool = True) -> Callable[..., Any]:
     """A command's first parameter, `settings`, is made of the common options, given before or after its name."""
     hints = get_type_hints(command, include_extras=True)
     own = [
@@ -67,7 +68,10 @@ def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
     def call(**values: Any) -> Any:
         given = dict(values.pop("context").obj or {})
         given.update({name: value for name in COMMON if (value := values.pop(name)) is not None})
-        return command(load(**given), **values)
+        settings = load(**given)
+        if check_data_dir:
+            settings.check_data_dir()
+        return command(settings, **values)
 
     functools.update_wrapper(call, command)
     del call.__wrapped__  # type: ignore[attr-defined]  # its signature is not ours

@@ -47,7 +47,7 @@ app.command("up")(options.with_settings(organisation.up))
 app.command("run")(options.with_settings(run.run))
 app.command("send")(options.with_settings(messages.send))
 app.command("status")(options.with_settings(organisation.status))
-app.command("doctor")(options.with_settings(doctor.doctor))
+app.command("doctor")(options.with_settings(doctor.doctor, check_data_dir=False))  # it tells what is wrong with it
 app.command("logs")(options.with_settings(logs.logs))
 app.command("messages")(options.with_settings(messages.messages))
 app.command("decisions")(options.with_settings(decisions.decisions))
