@@ -134,6 +134,10 @@ class HealthMonitor:
         state = AgentState.STOPPED if expected else AgentState.GAVE_UP if gave_up else AgentState.CRASHED
         self._move(health, state, health.exit)
 
+    def stopped(self, role: str, instance: int) -> None:
+        """A person stopped it while it was not running: between a crash and its restart, or before its launch."""
+        self._move(self.agent(role, instance), AgentState.STOPPED, "stopped")
+
     def record_failure(self, role: str, reason: str) -> None:
         """An agent did not do what it was asked in time."""
         for health in self._agents.values():

@@ -8,6 +8,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
+from echo_core.errors import EchoError
 from echo_core.services.home import ServerHome
 from echo_core.services.postgres import EmbeddedPostgres
 from echo_core.services.valkey import EmbeddedValkey
@@ -68,11 +69,21 @@ class EmbeddedServers:
             await self.valkey.start()
 
     async def stop(self) -> None:
-        """Also ends servers that an earlier process started."""
-        await asyncio.gather(self.valkey.stop(), self.postgres.stop())
+        """Also ends servers that an earlier process started; not those in whose place the settings give a URL."""
+        await asyncio.gather(
+            *([] if self._settings.redis_url else [self.valkey.stop()]),
+            *([] if self._settings.database_url else [self.postgres.stop()]),
+        )
 
     async def _start_postgres(self) -> None:
         await self.postgres.start()
+        try:
+            await self._make_database()
+        except (psycopg.Error, OSError) as error:
+            reason = " ".join(str(error).split())
+            raise EchoError(f"PostgreSQL runs, but its database can't be made ready: {reason}") from error
+
+    async def _make_database(self) -> None:
         async with await psycopg.AsyncConnection.connect(
             self.postgres.url("postgres", "postgres"), autocommit=True
         ) as server:

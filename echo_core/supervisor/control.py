@@ -101,7 +101,7 @@ class ControlServer:
             return {"id": identity, "ok": True, **await handler(**request)}
         except EchoError as error:
             return {"id": identity, "ok": False, "error": str(error)}
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             return {"id": identity, "ok": False, "error": f"{operation}: {error}"}
 
 

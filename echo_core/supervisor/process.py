@@ -8,32 +8,31 @@ import os
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Any
-
-from psycopg.types.json import Jsonb
 
 from echo_core.bus.announcements import Announcements
 from echo_core.bus.outbox import Outbox
 from echo_core.errors import EchoError, UsageError
 from echo_core.health.breaker import BreakerState
 from echo_core.health.follow import follow_agent_status, follow_heartbeats
-from echo_core.health.monitor import AgentHealth, HealthMonitor, out_of_memory_kills
+from echo_core.health.monitor import AgentHealth, HealthMonitor, describe_exit, out_of_memory_kills
 from echo_core.health.states import AgentState
 from echo_core.logs import Log
 from echo_core.organisation import Organisation
-from echo_core.services import EmbeddedServers, resolve_urls
+from echo_core.services import resolve_urls
 from echo_core.settings import Settings
 from echo_core.snapshot import AgentView, LaunchView, Snapshot
 from echo_core.storage.database import Database
-from echo_core.storage.migrations import ensure_schema
-from echo_core.storage.roles import sync_roles
 from echo_core.supervisor.child import Child, RestartPolicy
 from echo_core.supervisor.control import ControlServer
 from echo_core.supervisor.dependencies import Dependencies
+from echo_core.supervisor.servers import ServerKeeper
+from echo_core.supervisor.timeline import Timeline
+from echo_core.supervisor.view import agent_view, launch_order, name_of
 
 TICK_SECONDS = 0.1
-SERVER_CHECK_SECONDS = 0.5
+INSTANCES = 999  # of one role
+DELAY_SECONDS = 600.0  # between two launches, at most
 
 
 class Supervisor:
@@ -44,20 +43,25 @@ class Supervisor:
         self._given = settings
         self._organisation = organisation
         self._log = log
-        self._servers = EmbeddedServers(settings)
+        self._servers = ServerKeeper(
+            settings,
+            organisation,
+            log,
+            active_roles=self._active_roles,
+            on_settings=self._servers_found,
+            note=lambda payload: self._timeline.note("process", None, payload),
+        )
         self._monitor = HealthMonitor(on_transition=self._health_changed, on_breaker=self._breaker_changed)
         self._children: dict[tuple[str, int], Child] = {}
         self._conductor: Child | None = None
         self._queue: list[tuple[str, int]] = []  # still to launch, in order
         self._next_launch: float | None = None  # monotonic seconds
         self._delay = settings.delay_seconds
-        self._notice = ""
         self._stopping = asyncio.Event()
-        self._servers_ready = asyncio.Event()
         self._changed = True
-        self._events: asyncio.Queue[tuple[str, str | None, dict[str, Any]]] = asyncio.Queue(maxsize=1000)
         self._oom_kills = out_of_memory_kills()
         self._database = Database(self.settings.database_url, name="supervisor", on_reachable=self._database_reachable)
+        self._timeline = Timeline(self._database, log, may_write=lambda: self._servers.ready)
         self._announcements = Announcements(self.settings.redis_url, name="supervisor", on_reachable=self._redis_reachable)
         self._outbox = Outbox(settings.outbox_dir, log=log)
         self._dependencies = Dependencies(self.settings, self._database, self._announcements, self._outbox)
@@ -86,12 +90,12 @@ class Supervisor:
         tasks = [
             asyncio.create_task(self._forever(name, work), name=name)
             for name, work in {
-                "servers": self._keep_servers,
+                "servers": self._servers.keep,
                 "processes": self._keep_processes,
                 "health": self._hear_health,
                 "health from the database": self._poll_agent_status,
                 "dependencies": self._watch_dependencies,
-                "events": self._write_events,
+                "events": self._timeline.write,
                 "outbox": self._drain_outbox,
                 "snapshots": self._send_snapshots,
             }.items()
@@ -113,60 +117,102 @@ class Supervisor:
 
     async def launch(self, roster: Any = None, delay: float | None = None) -> dict[str, Any]:
         """Queue what of the roster does not run yet. `*3` was already expanded by the client."""
+        self._refuse_while_stopping()
         roles = list(self._given.roster if roster is None else roster)
         if delay is not None:
-            self._delay = max(0.0, float(delay))
+            self._delay = min(max(0.0, float(delay)), DELAY_SECONDS)
         counts: dict[str, int] = {}
         for role in roles:
             self._organisation.role(role)
+        for role in roles:
             counts[role] = counts.get(role, 0) + 1
             self._enqueue((role, counts[role]))
+        if roster is not None:
+            self._timeline.note("operator", None, {"what": "launch", "roster": roles})
         return {"queued": len(self._queue)}
 
     async def start(self, role: str, instance: int = 1) -> dict[str, Any]:
-        self._organisation.role(role)
-        child = self._children.get((role, instance))
+        """Also one that was stopped or given up, and one whose turn in the launch has not come yet."""
+        key = self._key(role, instance)
+        child = self._children.get(key)
         if child is not None and child.running:
             raise UsageError(f"{child.name} already runs as pid {child.pid}")
-        if child is not None:
-            child.forgive()
-        self._launch((role, instance))
+        self._timeline.note("operator", role, {"what": "start", "instance": instance})
+        self._start_now(key)
         return {}
 
     async def stop(self, role: str, instance: int = 1) -> dict[str, Any]:
-        child = self._child(role, instance)
+        """It stays stopped until it is started again; one that waits for its launch or its restart never starts."""
+        key = self._key(role, instance)
+        child = self._child(key)
         child.wanted = False
         child.restart_at = None
+        self._timeline.note("operator", role, {"what": "stop", "instance": instance})
+        was_running = child.running
         await child.stop(self.settings.grace_seconds)
+        self._reap(key, child)
+        if not was_running:
+            child.gave_up = False
+            self._monitor.stopped(*key)
+            self._timeline.note("process", role, {"instance": instance, "what": AgentState.STOPPED, "exit": ""})
+        self._changed = True
         return {}
 
     async def restart(self, role: str, instance: int = 1) -> dict[str, Any]:
-        child = self._child(role, instance)
+        key = self._key(role, instance)
+        child = self._child(key)
         child.wanted = False
+        self._timeline.note("operator", role, {"what": "restart", "instance": instance})
         await child.stop(self.settings.grace_seconds)
-        self._reap((role, instance), child)
-        child.forgive()
-        self._launch((role, instance))
+        self._reap(key, child)
+        self._refuse_while_stopping()
+        self._start_now(key)
         return {}
 
     async def add(self, role: str) -> dict[str, Any]:
+        self._refuse_while_stopping()
         self._organisation.role(role)
-        instance = 1 + max((number for name, number in self._children if name == role), default=0)
+        taken = [number for name, number in [*self._children, *self._queue] if name == role]
+        instance = 1 + max(taken, default=0)
+        self._key(role, instance)
+        self._timeline.note("operator", role, {"what": "add", "instance": instance})
         self._enqueue((role, instance))
         return {"instance": instance}
 
     async def shutdown(self) -> dict[str, Any]:
         ended = [child.name for child in self._children.values() if child.running]
         self._log.info("stop", "asked to end everything")
+        self._timeline.note("operator", None, {"what": "shutdown"})
         self._stopping.set()
         return {"stopping": ended}
 
-    def _child(self, role: str, instance: int) -> Child:
-        child = self._children.get((role, instance))
+    def _key(self, role: str, instance: int) -> tuple[str, int]:
+        self._refuse_while_stopping()
+        self._organisation.role(role)
+        if isinstance(instance, bool) or not isinstance(instance, int) or not 1 <= instance <= INSTANCES:
+            raise UsageError(f"an instance is a number from 1 to {INSTANCES}, not {instance!r}")
+        return role, instance
+
+    def _child(self, key: tuple[str, int]) -> Child:
+        """Raises UsageError for one that was never launched here and is not about to be."""
+        if key in self._queue:
+            self._queue.remove(key)
+            self._children.setdefault(key, self._make_child(key))
+        child = self._children.get(key)
         if child is None:
-            self._organisation.role(role)
-            raise UsageError(f"{role} (instance {instance}) is not kept by this machine's supervisor")
+            raise UsageError(f"{key[0]} (instance {key[1]}) is not kept by this machine's supervisor")
         return child
+
+    def _start_now(self, key: tuple[str, int]) -> None:
+        if key in self._queue:
+            self._queue.remove(key)
+        if (child := self._children.get(key)) is not None:
+            child.forgive()
+        self._launch(key)
+
+    def _refuse_while_stopping(self) -> None:
+        if self._stopping.is_set():
+            raise UsageError("everything is being stopped; `echo-tui up` starts it again afterwards")
 
     # -- processes -----------------------------------------------------------------------------------------------------
 
@@ -181,6 +227,7 @@ class Supervisor:
                 self._children[role, int(number)] = child
                 self._log.info("adopt", f"{child.name} runs as pid {child.pid}")
                 self._monitor.started(role, int(number), child.pid or 0)
+                self._timeline.note("process", role, {"instance": int(number), "what": "adopted", "pid": child.pid})
 
     def _enqueue(self, key: tuple[str, int]) -> None:
         child = self._children.get(key)
@@ -191,10 +238,9 @@ class Supervisor:
 
     def _make_child(self, key: tuple[str, int]) -> Child:
         role, instance = key
-        name = role if instance == 1 else f"{role}-{instance}"
         command = [sys.executable, "-m", "echo_core.agents", role]
         command += ["--autonomous", "--instance", str(instance), "--supervised"]
-        return self._process(name, command)
+        return self._process(name_of(key), command)
 
     def _process(self, name: str, command: list[str]) -> Child:
         environment = {**os.environ, **self.settings.environment()}
@@ -205,16 +251,21 @@ class Supervisor:
     def _launch(self, key: tuple[str, int]) -> None:
         child = self._children.setdefault(key, self._make_child(key))
         child.wanted = True
-        if not child.adopt():
+        if child.running:  # two operators asked for it at once
+            return
+        adopted = child.adopt()
+        if not adopted:
             try:
                 child.start()
             except OSError as error:
                 self._log.error("start", f"{child.name} can't be started: {error.strerror}")
                 child.crashed()
                 return
-        self._log.info("start", f"{child.name} as pid {child.pid}")
+        self._log.info("adopt" if adopted else "start", f"{child.name} as pid {child.pid}")
         self._monitor.started(*key, child.pid or 0)
-        self._note("process", key[0], {"instance": key[1], "what": "started", "pid": child.pid})
+        self._timeline.note(
+            "process", key[0], {"instance": key[1], "what": "adopted" if adopted else "started", "pid": child.pid}
+        )
 
     def _reap(self, key: tuple[str, int], child: Child) -> None:
         ended, code = child.ended()
@@ -234,7 +285,7 @@ class Supervisor:
             self._log.error("gave up", f"{child.name} crashed {child.crashes} times, last: {health.exit}")
         else:
             self._log.warn("crash", f"{child.name}: {health.exit}; restart in {child.restart_in or 0:.1f} s")
-        self._note("process", key[0], {"instance": key[1], "what": health.state, "exit": health.exit})
+        self._timeline.note("process", key[0], {"instance": key[1], "what": health.state, "exit": health.exit})
 
     async def _keep_processes(self) -> None:
         while True:
@@ -256,25 +307,39 @@ class Supervisor:
 
     def _may_launch(self) -> bool:
         """Agents need no server to start; they wait only for the first look at ours, so that they come up quietly."""
-        return self._servers_ready.is_set() or bool(self._notice)
+        return self._servers.tried
 
     def _keep_conductor(self, now: float) -> None:
         if not self._may_launch():
             return
         if self._conductor is None:
             self._conductor = self._process("conductor", [sys.executable, "-m", "echo_core.workflow"])
-            if not self._conductor.adopt():
-                self._conductor.start()
-            self._changed = True
+            if self._conductor.adopt():
+                self._timeline.note("process", "conductor", {"what": "adopted", "pid": self._conductor.pid})
+            else:
+                self._start_conductor(self._conductor)
             return
         ended, code = self._conductor.ended()
         if ended:
             self._conductor.crashed()
             self._conductor.gave_up = False  # without it no decision moves: it is tried for ever, at the slowest pace
             self._conductor.restart_at = now + (self._conductor.restart_in or self._conductor.policy.maximum_seconds)
-            self._log.warn("crash", f"the conductor ended (code {code})")
+            self._changed = True
+            self._log.warn("crash", f"the conductor: {describe_exit(code)}")
+            self._timeline.note("process", "conductor", {"what": AgentState.CRASHED, "exit": describe_exit(code)})
         if self._conductor.restart_at is not None and now >= self._conductor.restart_at:
-            self._conductor.start()
+            self._start_conductor(self._conductor)
+
+    def _start_conductor(self, child: Child) -> None:
+        try:
+            child.start()
+        except OSError as error:
+            self._log.error("start", f"the conductor can't be started: {error.strerror}")
+            child.restart_at = time.monotonic() + child.policy.maximum_seconds
+            return
+        self._changed = True
+        self._monitor.started("conductor", 1, child.pid or 0)
+        self._timeline.note("process", "conductor", {"what": "started", "pid": child.pid})
 
     async def _end_everything(self) -> None:
         self._queue.clear()
@@ -286,56 +351,16 @@ class Supervisor:
         for key, child in self._children.items():
             self._reap(key, child)
         with contextlib.suppress(EchoError, TimeoutError):
-            await asyncio.wait_for(self._flush_events(), 2.0)
+            await asyncio.wait_for(self._timeline.flush(), 2.0)
         await self._database.close()
-        if self._given.embedded:
-            await self._servers.stop()
+        await self._servers.stop()
 
     # -- servers -------------------------------------------------------------------------------------------------------
 
-    async def _keep_servers(self) -> None:
-        wait = 0.5
-        while not self._servers_ready.is_set():
-            try:
-                if self._given.embedded:
-                    await self._servers.start()
-                    self.settings = resolve_urls(self._given)
-                    self._database.url = self.settings.database_url
-                    self._announcements.url = self.settings.redis_url
-                await self._prepare_schema()
-                self._notice = ""
-                self._servers_ready.set()
-            except EchoError as error:
-                if self._notice != str(error):
-                    self._log.error("servers", str(error))
-                self._notice = str(error)
-                await asyncio.sleep(wait)
-                wait = min(wait * 2, 5.0)
-        while self._given.embedded:
-            await asyncio.sleep(SERVER_CHECK_SECONDS)
-            for name, given, pid in (
-                ("postgresql", self._given.database_url, self._servers.postgres_pid),
-                ("valkey", self._given.redis_url, self._servers.valkey_pid),
-            ):
-                if given or pid() is not None:
-                    continue
-                self._log.warn("servers", f"{name} died; starting it again")
-                self._note("process", None, {"what": "server died", "server": name})
-                try:
-                    await self._servers.ensure(name)
-                    self._log.info("servers", f"{name} is back")
-                except EchoError as error:
-                    self._log.error("servers", str(error))
-
-    async def _prepare_schema(self) -> None:
-        url = self._given.database_url or self._servers.admin_url
-        admin = Database(url, name="schema")
-        try:
-            async with admin.session(timeout=30) as connection:
-                await ensure_schema(connection)
-                await sync_roles(connection, self._organisation, self._active_roles())
-        finally:
-            await admin.close()
+    def _servers_found(self, settings: Settings) -> None:
+        self.settings = settings
+        self._database.url = settings.database_url
+        self._announcements.url = settings.redis_url
 
     def _active_roles(self) -> set[str] | None:
         """In our own database the roster is all there is; a shared one may have other machines' agents."""
@@ -345,6 +370,7 @@ class Supervisor:
     # -- health --------------------------------------------------------------------------------------------------------
 
     async def _hear_health(self) -> None:
+        await self._servers.wait_until_tried()
         await follow_heartbeats(self._monitor, self._announcements)
 
     async def _poll_agent_status(self) -> None:
@@ -361,6 +387,7 @@ class Supervisor:
     # -- the rest ------------------------------------------------------------------------------------------------------
 
     async def _watch_dependencies(self) -> None:
+        await self._servers.wait_until_tried()
         while True:
             await self._dependencies.look()
             self._changed = True
@@ -373,29 +400,6 @@ class Supervisor:
                 sent = await self._outbox.drain(self._database, self._announcements)
                 if sent:
                     self._log.info("outbox", f"{sent} held messages went out")
-
-    def _note(self, kind: str, role: str | None, payload: dict[str, Any]) -> None:
-        """An event for the timeline; dropped, with a log line, only when PostgreSQL stays away for a thousand of them."""
-        try:
-            self._events.put_nowait((kind, role, payload))
-        except asyncio.QueueFull:
-            self._log.warn("events", f"not recorded: {kind} {role} {payload}")
-
-    async def _write_events(self) -> None:
-        while True:
-            await self._flush_events()
-            await asyncio.sleep(0.5)
-
-    async def _flush_events(self) -> None:
-        while not self._events.empty() and self._servers_ready.is_set():
-            kind, role, payload = self._events.get_nowait()
-            try:
-                await self._database.execute(
-                    "insert_event", {"kind": kind, "decision_id": None, "role": role, "payload": Jsonb(payload)}
-                )
-            except EchoError:
-                self._events.put_nowait((kind, role, payload))
-                raise
 
     async def _send_snapshots(self) -> None:
         last = 0.0
@@ -430,8 +434,9 @@ class Supervisor:
         self._log.info("redis", "reached" if reachable else f"lost: {detail}")
 
     def snapshot(self) -> Snapshot:
-        views = [self._view(key) for key in self._order()]
-        starting = not self._servers_ready.is_set()
+        order = launch_order(self._given.roster, self._organisation, [*self._children, *self._queue], self._monitor)
+        views = [self._view(key) for key in order]
+        starting = not self._servers.ready
         wait = max(0.0, self._next_launch - time.monotonic()) if self._queue and self._next_launch else None
         return Snapshot(
             at=time.time(),
@@ -442,15 +447,15 @@ class Supervisor:
             supervisor_pid=os.getpid(),
             conductor_pid=self._conductor.pid if self._conductor else None,
             conductor_state=self._conductor_state(),
-            dependencies=self._dependencies.views(self._notice, starting=starting),
+            dependencies=self._dependencies.views(self._servers.notice, starting=starting),
             agents=tuple(views),
-            launch=LaunchView(tuple(_name(key) for key in self._queue), wait),
+            launch=LaunchView(tuple(name_of(key) for key in self._queue), wait),
             pending=self._dependencies.pending,
             dead=self._dependencies.dead,
             outbox=self._outbox.count(),
             models=self._dependencies.models,
             ollama_host=self.settings.ollama_host,
-            notice=self._notice or self._dependencies.notice(views, starting=starting),
+            notice=self._servers.notice or self._dependencies.notice(views, starting=starting),
         )
 
     def _conductor_state(self) -> str:
@@ -461,51 +466,12 @@ class Supervisor:
         health = self._monitor.agent("conductor")
         return health.state if health.beat is not None else "starting"
 
-    def _order(self) -> list[tuple[str, int]]:
-        known = list(dict.fromkeys([*self._children, *self._queue]))
-        remote = [(h.role, h.instance) for h in self._monitor.agents() if (h.role, h.instance) not in known]
-        roles = list(dict.fromkeys([*self._given.roster, *self._organisation.roles]))
-        own = [key for key in [*known, *remote] if key[0] in roles]
-        return sorted(own, key=lambda key: (key[1], roles.index(key[0])) if key[1] > 1 else (1, roles.index(key[0])))
-
     def _view(self, key: tuple[str, int]) -> AgentView:
-        role, instance = key
-        child = self._children.get(key)
-        health = self._monitor.agent(role, instance)
-        beat = health.beat
-        age = self._monitor.age(health)
-        title = self._organisation.roles[role].title
-        view = AgentView(
-            role=role,
-            instance=instance,
-            title=title if instance == 1 else f"{title} {instance}",
-            state=AgentState.STARTING if child is None and key in self._queue else health.state,
-            pid=health.pid,
-            heartbeat_age=None if age is None else round(age, 1),
-            breaker=health.breaker.state,
-            exit=health.exit,
-            local=child is not None or key in self._queue,
-            log_path=str(self.settings.logs_dir / f"{_name(key)}.log"),
+        return agent_view(
+            self._organisation.roles[key[0]].title,
+            self._monitor.agent(*key),
+            self._monitor.age(self._monitor.agent(*key)),
+            self._children.get(key),
+            queued=key in self._queue,
+            log_path=str(self.settings.logs_dir / f"{name_of(key)}.log"),
         )
-        if beat is not None:
-            view = replace(
-                view,
-                activity=beat.activity,
-                waiting=beat.waiting,
-                mind=beat.mind,
-                rss_bytes=beat.rss_bytes,
-                cpu_percent=beat.cpu_percent,
-            )
-        if child is not None:
-            view = replace(
-                view,
-                pid=child.pid,
-                restart_in=child.restart_in,
-                crashes=child.crashes,
-                crash_limit=child.policy.crashes,
-            )
-        return view
-
-
-def _name(key: tuple[str, int]) -> str:
-    return key[0] if key[1] == 1 else f"{key[0]}-{key[1]}"

@@ -189,7 +189,7 @@ def stop(settings: Settings) -> int:
 
 
 async def _stop(settings: Settings) -> int:
-    ended = await stop_everything(settings)
+    ended = await stop_everything(settings.with_urls("", ""))  # embedded servers too, whatever the environment names
     if ended.left:
         raise EchoError(f"still running: {', '.join(ended.left)}; try again, or end them with `kill`")
     say(f"stopped: {', '.join(ended.names)}" if ended.names else "nothing was running")

@@ -136,9 +136,12 @@ def locked(settings: Settings) -> dict[str, int]:
 
 
 def server_pids(settings: Settings) -> dict[str, int]:
-    """The embedded servers that run, whoever started them."""
+    """The embedded servers that run, whoever started them; not those in whose place a URL is given."""
     servers = EmbeddedServers(settings)
-    pids = {"postgresql": servers.postgres_pid(), "valkey": servers.valkey_pid()}
+    pids = {
+        "postgresql": None if settings.database_url else servers.postgres_pid(),
+        "valkey": None if settings.redis_url else servers.valkey_pid(),
+    }
     return {name: pid for name, pid in pids.items() if pid is not None}
 
 
