@@ -154,14 +154,24 @@ UPDATE roles SET active = false WHERE NOT system AND active AND NOT (role = ANY 
 -- name: insert_event
 INSERT INTO events (kind, decision_id, role, payload) VALUES (%(kind)s, %(decision_id)s, %(role)s, %(payload)s);
 
+-- Only when it tells something new: a conductor that has just begun sees each agent for the first time again.
+-- name: insert_transition
+INSERT INTO events (kind, role, payload)
+SELECT %(kind)s::text, %(role)s::text, %(payload)s::jsonb
+WHERE (SELECT payload ->> 'to' FROM events
+       WHERE kind = %(kind)s AND role = %(role)s AND payload -> 'instance' = %(payload)s::jsonb -> 'instance'
+         AND payload ->> 'of' IS NOT DISTINCT FROM %(payload)s::jsonb ->> 'of'
+       ORDER BY id DESC LIMIT 1) IS DISTINCT FROM %(payload)s::jsonb ->> 'to';
+
 -- name: agent_statuses
 SELECT role, instance, status, last_heartbeat, metadata FROM agent_status;
 
 -- Decisions ----------------------------------------------------------------------------------------------------------
 
+-- Also one that has ended while the operator said something: that is answered.
 -- name: open_decisions
 SELECT id FROM decisions
-WHERE completed_at IS NULL AND (status = 'pending' OR jsonb_array_length(coalesce(context -> 'queue', '[]')) > 0)
+WHERE completed_at IS NULL AND status = 'pending' OR jsonb_array_length(coalesce(context -> 'queue', '[]')) > 0
 ORDER BY inserted_at;
 
 -- name: lock_decision
@@ -173,7 +183,9 @@ FROM phases WHERE decision_id = %(id)s ORDER BY phase;
 
 -- name: save_phase
 UPDATE phases SET state = %(state)s, detail = %(detail)s,
-    started_at = CASE WHEN %(state)s = 'pending' THEN NULL WHEN %(state)s = 'running' THEN coalesce(started_at, clock_timestamp())
+    started_at = CASE WHEN %(state)s = 'pending' THEN NULL
+                      WHEN %(state)s IN ('running', 'completed') OR jsonb_exists(%(detail)s, 'since')
+                      THEN coalesce(started_at, clock_timestamp())
                       ELSE started_at END,
     finished_at = CASE WHEN %(state)s IN ('completed', 'failed') THEN clock_timestamp() END
 WHERE decision_id = %(id)s AND phase = %(phase)s;

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,20 @@ class SupervisorClient:
         if not start:
             raise SupervisorUnavailable()
         await self._spawn()
-        self.started = True
+
+    @property
+    def starting(self) -> bool:
+        """A supervisor of this client's runs, and it is not known yet whether it is the one of the data directory."""
+        return self._process is not None and not self.started and self._process.poll() is None
+
+    async def end_started(self, seconds: float) -> None:
+        """End the supervisor that this client started, also one that does not answer yet, with all it keeps."""
+        process = self._process
+        if process is None or process.poll() is not None:
+            return
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            await asyncio.to_thread(process.wait, seconds)
 
     async def status(self) -> Snapshot:
         return snapshot_from(await self.command("status"))
@@ -127,6 +141,8 @@ class SupervisorClient:
         deadline = loop.time() + START_SECONDS
         while loop.time() < deadline:
             if await self._answers():
+                # Two clients may have started one each: the one that lost ends by itself.
+                self.started = (await self.status()).supervisor_pid == self._process.pid
                 return
             code = self._process.poll()
             if code not in (None, 75):  # 75: another client's supervisor was faster

@@ -127,7 +127,7 @@ class Supervisor:
         for role in roles:
             counts[role] = counts.get(role, 0) + 1
             self._enqueue((role, counts[role]))
-        if roster is not None:
+        if roster is not None and self._queue:
             self._timeline.note("operator", None, {"what": "launch", "roster": roles})
         return {"queued": len(self._queue)}
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
@@ -35,6 +36,7 @@ from echo_core.workflow.state import DecisionState
 
 TICK_SECONDS = 0.5  # time limits and silent agents are noticed within this; answers wake it at once
 GET_TO_KNOW_SECONDS = 8.0  # after its own start the conductor waits for agents it has not heard yet
+HEALTH_EVENTS = 500  # kept while PostgreSQL is away
 STEPS = 12  # transitions of one decision in one turn, so that others get theirs
 
 
@@ -43,13 +45,17 @@ class Conductor:
 
     def __init__(self, settings: Settings, organisation: Organisation, log: Log) -> None:
         self._settings, self._organisation, self._log = settings, organisation, log
-        self._monitor = HealthMonitor(on_transition=self._health_changed, on_breaker=self._breaker_changed)
+        self._monitor = HealthMonitor(
+            on_transition=self._health_changed,
+            on_breaker=self._breaker_changed,
+            on_inner_breaker=self._inner_breakers_changed,
+        )
         self._started = time.monotonic()
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._conducting = False
         self._trouble: dict[str, str] = {}  # by decision: what was logged last
-        self._health_events: asyncio.Queue[tuple[str, str, dict[str, Any]]] = asyncio.Queue(maxsize=500)
+        self._health_events: deque[tuple[str, str, dict[str, Any]]] = deque()
         self._vitals = Vitals()
         self._database = Database(
             settings.database_url, name="conductor", on_reachable=self._database_reachable, on_connect=self._take_lock
@@ -214,7 +220,9 @@ class Conductor:
             return True
         if "paused_at" in phase.detail:
             paused = decision.now - phase.detail.pop("paused_at")
-            decision.note(phase, since=float(phase.detail.get("since", decision.now)) + paused)
+            phase.changed = True
+            if "since" in phase.detail:
+                decision.note(phase, since=float(phase.detail["since"]) + paused)
         return False
 
     # -- the bus -------------------------------------------------------------------------------------------------------
@@ -275,23 +283,28 @@ class Conductor:
     def _breaker_changed(self, health: AgentHealth, old: BreakerState, new: BreakerState, reason: str) -> None:
         self._note_health("breaker", health, {"from": old, "to": new, "reason": reason})
 
+    def _inner_breakers_changed(self, health: AgentHealth, breaker: str, old: str, new: str) -> None:
+        self._note_health("breaker", health, {"of": breaker, "from": old, "to": new})
+
     def _note_health(self, kind: str, health: AgentHealth, payload: dict[str, Any]) -> None:
-        try:
-            self._health_events.put_nowait((kind, health.role, {"instance": health.instance, **payload}))
-        except asyncio.QueueFull:
+        """For the timeline. Standing by, it is the other conductor that writes; without PostgreSQL it is kept."""
+        if self._database.reachable and not self._conducting:
+            return
+        if len(self._health_events) >= HEALTH_EVENTS:
             self._log.warn("health", f"not recorded: {kind} {health.role} {payload}")
+            return
+        self._health_events.append((kind, health.role, {"instance": health.instance, **payload}))
 
     async def _record_health(self) -> None:
         while True:
             await asyncio.sleep(1.0)
-            while self._conducting and not self._health_events.empty():
-                kind, role, payload = self._health_events.get_nowait()
-                event = {"kind": kind, "decision_id": None, "role": role, "payload": Jsonb(payload)}
-                try:
-                    await self._database.execute("insert_event", event)
-                except EchoError:
-                    self._health_events.put_nowait((kind, role, payload))
-                    raise
+            if self._database.reachable and not self._conducting:
+                self._health_events.clear()
+            while self._conducting and self._health_events:
+                kind, role, payload = self._health_events[0]
+                await self._database.execute("insert_transition", {"kind": kind, "role": role, "payload": Jsonb(payload)})
+                if self._health_events:
+                    self._health_events.popleft()
 
     # -- staying alive -------------------------------------------------------------------------------------------------
 

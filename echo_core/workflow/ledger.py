@@ -55,7 +55,7 @@ async def load_decision(database: Database, identity: str) -> DecisionRecord:
             VoteRecord(v["voter_role"], v["round"], v["vote"], v["confidence"], v["rationale"], v["source"])
             for v in await _all(connection, "votes_of", key)
         ]
-        contributions = [_contribution(c) for c in await _all(connection, "answers_of", {**key, "answer": "contribution"})]
+        contributions = _contributions(await _all(connection, "answers_of", {**key, "answer": "contribution"}))
     consensus = phases[4].detail
     return DecisionRecord(
         id=str(row["id"]),
@@ -83,17 +83,25 @@ async def load_decision(database: Database, identity: str) -> DecisionRecord:
     )
 
 
-def _contribution(row: Row) -> ContributionRecord:
-    content = row["content"]
-    return ContributionRecord(
-        role=row["from_role"],
-        round=int(content.get("round") or 1),
-        text=str(content.get("text", "")),
-        source=str(content.get("source", "")),
-        position=str(content.get("position") or "conditional"),
-        message_id=row["id"],
-        at=row["inserted_at"],
-    )
+def _contributions(rows: list[Row]) -> list[ContributionRecord]:
+    """In the order they were made. What the operator said belongs to the round in which it was said."""
+    found: list[ContributionRecord] = []
+    latest = 1
+    for row in rows:
+        content = row["content"]
+        latest = max(latest, int(content.get("round") or 1))
+        found.append(
+            ContributionRecord(
+                role=row["from_role"],
+                round=int(content.get("round") or latest),
+                text=str(content.get("text", "")),
+                source=str(content.get("source", "")),
+                position=str(content.get("position") or ("" if row["from_role"] == "operator" else "conditional")),
+                message_id=row["id"],
+                at=row["inserted_at"],
+            )
+        )
+    return found
 
 
 async def _all(connection: Connection, name: str, parameters: dict[str, Any]) -> list[Row]:

@@ -75,7 +75,8 @@ def _positions(record: DecisionRecord, titles: _Titles) -> Iterable[str]:
         yield from (f"### Round {number}", "")
         for item in record.contributions:
             if item.round == number:
-                yield f"- **{titles.of(item.role)}** ({item.position}, by {_BY.get(item.source, '?')}): {plain(item.text)}"
+                how = f"{item.position}, by {_BY.get(item.source, '?')}" if item.position else "speaking"
+                yield f"- **{titles.of(item.role)}** ({how}): {plain(item.text)}"
         yield ""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from echo_core.workflow.phases import Phases
+from echo_core.workflow.phases import MAXIMUM_ROUNDS, Phases
 from echo_core.workflow.record import Phase
 from echo_core.workflow.state import DecisionState
 
@@ -27,12 +27,17 @@ async def apply_command(decision: DecisionState, phases: Phases, name: str, cont
         case "pause" | "resume":
             decision.set(paused=name == "pause")
         case "speak":
+            await decision.event("operator", {"what": name}, "operator")
             return ""  # the message itself is the contribution; it stands on record already
         case "another_round":
-            if current.phase < Phase.DISCUSSION:
+            if current.phase < Phase.DISCUSSION or (current.phase == Phase.DISCUSSION and current.state != "running"):
                 return "there was no discussion yet"
-            if not await phases.another_round(decision, "the operator asked for it"):
-                return "there were ten rounds already"
+            if current.phase == Phase.DISCUSSION:
+                if int(current.detail["rounds"]) >= MAXIMUM_ROUNDS:
+                    return f"there are {MAXIMUM_ROUNDS} rounds already"
+                decision.note(current, rounds=int(current.detail["rounds"]) + 1, asked_for=int(current.detail["rounds"]) + 1)
+            elif not await phases.another_round(decision, "the operator asked for it"):
+                return f"there were {MAXIMUM_ROUNDS} rounds already"
         case "approve" | "reject":
             if status != "escalated":
                 return f"it is not waiting for approval; overrule ends it before phase {int(Phase.SYNTHESIS)} is done"

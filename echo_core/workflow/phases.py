@@ -142,7 +142,8 @@ class Phases:
             return False
         reason = self._unanswered(decision, phase, answered)
         nothing_new = bool(now) and all(row["content"].get("nothing_new") for row in now)
-        if number < rounds and not skip and not (number >= 2 and nothing_new):
+        wanted = number < int(phase.detail.get("asked_for", 0))  # the operator wants it, whether or not there is news
+        if number < rounds and not skip and (wanted or not (number >= 2 and nothing_new)):
             phase.detail.pop("advance", None)
             await self._begin_round(decision, phase, number + 1, rounds)
             return False
@@ -162,7 +163,7 @@ class Phases:
             if phase.state != "pending":
                 phase.detail = {key: phase.detail[key] for key in ("round", "retried", "degraded") if key in phase.detail}
                 await decision.move(phase, "pending")
-        decision.set(phase=int(Phase.DISCUSSION), status="pending", consensus_score=None)
+        decision.set(phase=int(Phase.DISCUSSION), status="pending", consensus_score=None, outcome=None)
         await decision.move(discussion, "running", again=why, reason="")
         discussion.detail.pop("advance", None)
         await self._begin_round(decision, discussion, number, max(number, int(discussion.detail.get("rounds", 0))))

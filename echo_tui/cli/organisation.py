@@ -18,6 +18,7 @@ from echo_tui.cli import options
 from echo_tui.cli.launch import Launch, time_limit
 from echo_tui.cli.output import progress, say, say_json, say_table
 from echo_tui.cli.session import (
+    check_servers,
     known_organisation,
     locked,
     run_async,
@@ -41,6 +42,8 @@ def up(
 
 
 async def _up(settings: Settings, no_agents: bool) -> int:
+    if await running_supervisor(settings) is None:
+        await check_servers(settings)
     client = SupervisorClient(settings, no_agents=no_agents)
     await client.connect()
     keys = [] if no_agents else wanted(settings)

@@ -22,11 +22,11 @@ from echo_core.supervisor.client import SupervisorClient
 from echo_core.workflow.commands import command
 from echo_core.workflow.ledger import find_decision, load_decision
 from echo_core.workflow.minutes import minutes, to_json
-from echo_core.workflow.record import DecisionRecord, Phase
+from echo_core.workflow.record import DecisionRecord, Phase, PhaseRecord
 from echo_tui.cli import options
 from echo_tui.cli.launch import Launch, time_limit
 from echo_tui.cli.output import progress, say_json
-from echo_tui.cli.session import by_key, run_async, running_supervisor, stop_everything, wanted
+from echo_tui.cli.session import STOP_SECONDS, by_key, check_servers, run_async, running_supervisor, stop_everything, wanted
 from echo_tui.cli.session import known_organisation as known
 from echo_tui.cli.text_input import body_from
 
@@ -69,13 +69,12 @@ class Run:
     seconds: float
     _deadline: float = 0.0
     _launched: list[tuple[str, int]] = field(default_factory=list)  # by us, at somebody else's supervisor
-    _owns: bool = False  # the supervisor is ours
 
     async def whole(self, message: Message | None, resume: str, as_json: bool) -> int:
         self._deadline = asyncio.get_running_loop().time() + self.seconds
-        self._owns = await running_supervisor(self.settings) is None
         client = SupervisorClient(self.settings)
-        urls = resolve_urls(self.settings)
+        if await running_supervisor(self.settings) is None:
+            await check_servers(self.settings)
         try:
             await self._up(client)
             urls = resolve_urls(self.settings)  # the embedded servers' place is known for sure once they run
@@ -171,7 +170,9 @@ class Run:
 
     async def _leave(self, client: SupervisorClient) -> None:
         """End what this command started, and nothing else."""
-        if self._owns:
+        if client.started or client.starting:
+            await client.end_started(STOP_SECONDS)
+        if client.started:
             ended = await stop_everything(self.settings)
             if ended.left:
                 progress(f"still running: {', '.join(ended.left)}; `echo-tui stop` ends it")
@@ -197,12 +198,13 @@ class Story:
 
     def tell(self, record: DecisionRecord) -> None:
         for phase in record.phases:
+            ended = phase.state in ("completed", "failed") and phase.phase != Phase.SYNTHESIS
+            if ended:  # what happened inside comes before the line that ends it; of the last one follows the verdict
+                self._inside(record, phase.phase)
             if phase.state != "pending":
-                reason = phase.detail.get("reason") if phase.state == "failed" else ""
-                took = f" after {phase.seconds:.1f} s" if phase.state in ("completed", "failed") and phase.seconds else ""
-                text = f"phase {phase.phase} {Phase(phase.phase).title}: {phase.state}{took}"
-                self._once((phase.phase, phase.state), f"{text}{f' ({reason})' if reason else ''}")
-            self._inside(record, phase.phase)
+                self._once(("phase", phase.phase, phase.state, _times(record, phase)), _line(phase))
+            if not ended:
+                self._inside(record, phase.phase)
 
     def _inside(self, record: DecisionRecord, phase: int) -> None:
         if phase == Phase.SELF_SELECTION:
@@ -211,7 +213,7 @@ class Story:
                 self._once(("stance", item.role), text)
         elif phase == Phase.DISCUSSION:
             for said in record.contributions:
-                text = f"  {said.role}, round {said.round}: {said.position} ({said.source})"
+                text = f"  {said.role}, round {said.round}: {said.position or 'speaks'} ({said.source})"
                 self._once(("contribution", said.message_id), text)
         elif phase == Phase.CONSENSUS:
             for vote in record.votes:
@@ -225,6 +227,27 @@ class Story:
         if key not in self._said:
             self._said.add(key)
             progress(text)
+
+
+def _times(record: DecisionRecord, phase: PhaseRecord) -> int:
+    """Which time it is that the decision comes through a phase: another round leads back to the discussion."""
+    if phase.phase in (Phase.DISCUSSION, Phase.CONSENSUS):
+        return int(phase.detail.get("round") or 0)
+    return _times(record, record.phases[Phase.CONSENSUS - 1]) if phase.phase == Phase.SYNTHESIS else 0
+
+
+def _line(phase: PhaseRecord) -> str:
+    state = phase.state
+    reason = str(phase.detail.get("reason") or "")
+    if state == "waiting":
+        state = "waiting for the operator"
+    elif state == "running":
+        reason = str(phase.detail.get("again") or "")
+    if state == "running" and phase.phase == Phase.DISCUSSION and phase.detail.get("round"):
+        state = f"round {phase.detail['round']} of {phase.detail['rounds']}"
+    elif phase.state in ("completed", "failed") and phase.seconds is not None:
+        state = f"{state} after {phase.seconds:.1f} s"
+    return f"phase {phase.phase} {Phase(phase.phase).title}: {state}{f' ({reason})' if reason else ''}"
 
 
 async def _quietly(database: Database, uid: str) -> str | None:

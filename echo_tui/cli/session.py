@@ -22,10 +22,11 @@ from echo_core.supervisor.client import SupervisorClient
 STOP_SECONDS = 40.0  # the grace of agents and conductor, then the servers' own
 READY = (AgentState.HEALTHY, AgentState.BUSY)
 POLL_SECONDS = 0.1
+REDIS_SECONDS = 3.0
 
 
 def run_async(work: Coroutine[Any, Any, int]) -> int:
-    """Runs `work`; Ctrl-C, SIGTERM and SIGHUP cancel it, so that its `finally` parts still run."""
+    """Runs `work`; the first Ctrl-C, SIGTERM or SIGHUP cancels it, so that its `finally` parts still run to their end."""
 
     async def guarded() -> int:
         task = asyncio.current_task()
@@ -34,10 +35,11 @@ def run_async(work: Coroutine[Any, Any, int]) -> int:
 
         def leave(number: int) -> None:
             received.append(number)
-            task.cancel()
+            if len(received) == 1:
+                task.cancel()
 
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, leave, number)
         try:
             return await work
@@ -71,6 +73,36 @@ async def database(settings: Settings) -> AsyncIterator[Database]:
         raise
     finally:
         await connection.close()
+
+
+async def check_servers(settings: Settings) -> None:
+    """Before anything is started: whether the servers that are given can be used. Raises EchoError with what to do."""
+    if settings.database_url:
+        postgres = Database(settings.database_url, name="command line")
+        try:
+            async with postgres.session():
+                pass
+        except DatabaseUnavailable as error:
+            raise EchoError(f"{error}; start that server or check --database-url. Nothing was started") from error
+        finally:
+            await postgres.close()
+    if settings.redis_url:
+        reason = await _redis_trouble(settings.redis_url)
+        if reason:
+            raise EchoError(f"Redis can't be reached: {reason}; start that server or check --redis-url. Nothing was started")
+
+
+async def _redis_trouble(url: str) -> str:
+    import redis.asyncio as redis
+
+    client = redis.Redis.from_url(url, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS)
+    try:
+        await client.ping()
+    except (redis.RedisError, OSError, ValueError) as error:
+        return " ".join(str(error).split()) or type(error).__name__
+    finally:
+        await client.aclose()
+    return ""
 
 
 async def running_supervisor(settings: Settings) -> SupervisorClient | None:
