@@ -146,12 +146,14 @@ class Agent:
                 self._settings,
                 record=self._calls.append,
                 log=lambda text: self._log.info("mind", text),
+                warn=lambda text: self._log.warn("mind", text),
             )
         except EchoError as error:
             self._log.error("mind", f"rules, because {error}")
             mind = RuleMind(self._role, self._organisation)
         self._mind = mind
-        self._log.info("mind", self._mind_name())
+        if isinstance(mind, RuleMind):
+            self._log.info("mind", "answers by rules")
         self._changed.set()
         return mind
 

@@ -127,20 +127,11 @@ class RuleMind:
         self, question: Question, heard: Sequence[Contribution], votes: Sequence[Vote], tally: Tally
     ) -> Outcome:
         last = {vote.role: vote for vote in votes}
-        against = [vote for vote in last.values() if vote.vote == "reject"]
-        score = "without a count" if tally.score is None else f"with {tally.score:.0%} of the weighted votes for it"
-        subject = question.subject.strip().rstrip("?.! ")
-        summary = {
-            "approved": f"We go ahead with “{subject}”, {score}.",
-            "rejected": f"We do not go ahead with “{subject}”: it ended {score}.",
-            "no consensus": f"We could not agree on “{subject}”: it ended {score}, and {tally.threshold:.0%} were needed.",
-            "no quorum": f"Too few voted on “{subject}” for a decision; it goes to the operator.",
-        }[tally.verdict]
         return Outcome(
-            summary=summary,
+            summary=verdict_line(question, tally),
             rationale=self._rationale(heard, last, tally),
             actions=self._actions(heard, tally),
-            dissent=[Dissent(role=vote.role, text=vote.rationale) for vote in against],
+            dissent=dissent_of(votes, tally),
         )
 
     # -- the pieces ----------------------------------------------------------------------------------------------------
@@ -229,6 +220,25 @@ class RuleMind:
     def _title(self, role: str) -> str:
         known = self.organisation.roles.get(role)
         return f"the {known.title}" if known else f"the {role.replace('_', ' ')}"
+
+
+def verdict_line(question: Question, tally: Tally) -> str:
+    """The verdict as the first sentence of an outcome, whoever writes the rest: it comes from the count alone."""
+    score = "without a count" if tally.score is None else f"with {tally.score:.0%} of the weighted votes for it"
+    subject = question.subject.strip().rstrip("?.! ")
+    return {
+        "approved": f"We go ahead with “{subject}”, {score}.",
+        "rejected": f"We do not go ahead with “{subject}”: it ended {score}.",
+        "no consensus": f"We could not agree on “{subject}”: it ended {score}, and {tally.threshold:.0%} were needed.",
+        "no quorum": f"Too few voted on “{subject}” for a decision; it goes to the operator.",
+    }[tally.verdict]
+
+
+def dissent_of(votes: Sequence[Vote], tally: Tally) -> list[Dissent]:
+    """Who voted against the verdict (against the proposal, when there is none), each with the last reason they gave."""
+    other = "approve" if tally.verdict == "rejected" else "reject"
+    last = {vote.role: vote for vote in votes}
+    return [Dissent(role=vote.role, text=vote.rationale) for vote in last.values() if vote.vote == other]
 
 
 def _mention(concern: Concern, question: Question) -> str:
