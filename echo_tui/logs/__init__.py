@@ -1,0 +1,1 @@
+"""Reading the organisation's logs: lines, tails of growing files, and rows that fit a terminal."""
