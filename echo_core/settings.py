@@ -155,8 +155,8 @@ def parse_roster(text: str) -> tuple[str, ...]:
     """`"cto*2,ceo"` -> `("cto", "cto", "ceo")`. Raises UsageError."""
     roles: list[str] = []
     for part in (piece.strip() for piece in text.split(",")):
-        role, _, count = part.partition("*")
-        if not role or (count and not count.isdigit()):
+        role, star, count = part.partition("*")
+        if not role or (star and not (count.isascii() and count.isdigit())):
             raise UsageError(f"--roster can't be read at {part!r}; write roles with commas, like ceo,cto*2")
         number = int(count or 1)
         if not 1 <= number <= 32:

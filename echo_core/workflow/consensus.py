@@ -10,6 +10,8 @@ from echo_core.organisation import Organisation
 
 STANCE_WEIGHTS = {"lead": 1.0, "assist": 0.6}
 
+ROUNDING = 1e-9  # a score that is the threshold but for the last binary digit has reached it
+
 Verdict = Literal["approved", "rejected", "no consensus", "no quorum"]
 
 
@@ -59,6 +61,6 @@ def count(
 def _verdict(score: float | None, quorum: bool, threshold: float) -> Verdict:
     if not quorum or score is None:
         return "no quorum"
-    if score >= threshold:
+    if score >= threshold - ROUNDING:
         return "approved"
-    return "rejected" if score <= 1 - threshold + 1e-9 else "no consensus"
+    return "rejected" if score <= 1 - threshold + ROUNDING else "no consensus"

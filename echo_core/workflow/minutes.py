@@ -11,7 +11,7 @@ from echo_core.organisation import Organisation
 from echo_core.snapshot import Snapshot
 from echo_core.workflow.record import DecisionRecord, Phase, VoteRecord
 
-_MARKDOWN = re.compile(r"([\\`*_\[\]<>|#])")
+_MARKDOWN = re.compile(r"([\\`*_\[\]<>|#~]|^[-+=])")
 _STATUS = {
     "approved": "approved",
     "rejected": "rejected",
@@ -32,7 +32,7 @@ class _Titles:
         self._roles = organisation.roles
 
     def of(self, role: str) -> str:
-        return self._roles[role].title if role in self._roles else role.replace("_", " ").capitalize()
+        return self._roles[role].title if role in self._roles else plain(role.replace("_", " ").capitalize())
 
 
 def _lines(record: DecisionRecord, titles: _Titles) -> Iterable[str]:

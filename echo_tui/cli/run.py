@@ -68,6 +68,7 @@ class Run:
     organisation: Organisation
     seconds: float
     _deadline: float = 0.0
+    _identity: str = ""  # of the decision, once it is known
     _launched: list[tuple[str, int]] = field(default_factory=list)  # by us, at somebody else's supervisor
 
     async def whole(self, message: Message | None, resume: str, as_json: bool) -> int:
@@ -81,14 +82,18 @@ class Run:
             database = Database(urls.database_url, name="run")
             announcements = Announcements(urls.redis_url, name="run")
             try:
-                identity = await self._begin(database, announcements, message, resume)
-                record = await self._follow(database, identity)
+                self._identity = await self._begin(database, announcements, message, resume)
+                record = await self._follow(database, self._identity)
                 snapshot = await client.status()
             finally:
                 await announcements.close()
                 await database.close()
             self._print(record, snapshot, as_json)
             return self._code(record)
+        except asyncio.CancelledError:
+            goes_on = f"; `echo-tui run --resume {self._identity}` goes on with the decision" if self._identity else ""
+            progress(f"interrupted: ending what was started here{goes_on}")
+            raise
         finally:
             await self._leave(client)
 
