@@ -18,6 +18,7 @@ from echo_core.services import EmbeddedServers
 from echo_core.settings import DEFAULT_ROSTER, Settings
 from echo_core.storage.migrations import ensure_schema, grant_application_user
 from echo_core.storage.roles import sync_roles
+from tests.support.ollama_process import OllamaProcess
 from tests.support.servers import new_data_dir, remove_data_dir
 
 _numbers = itertools.count(1)
@@ -92,3 +93,12 @@ def settings(data_dir: Path, database_url: str, redis_url: str) -> Settings:
     loaded = Settings.load(data_dir=data_dir, database_url=database_url, redis_url=redis_url, delay=0, environ={})
     loaded.prepare()
     return replace(loaded, llm="off")
+
+
+@pytest.fixture
+async def ollama_server() -> AsyncIterator[OllamaProcess]:
+    """A stand-in for Ollama with one small model, `llama3.2`; its faults are scripted by the test."""
+    process = OllamaProcess()
+    await process.start()
+    yield process
+    await process.stop()

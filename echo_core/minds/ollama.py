@@ -134,9 +134,8 @@ class OllamaMind:
     ) -> Outcome:
         """The verdict is the tally's and leads the summary; the dissent is the dissenters' own. The rest is the model's."""
         fence = _fence_for(question, [*heard, *votes])
-        verdict = verdict_line(question, tally)
         roles = list(self.organisation.roles)
-        prompt = synthesis_prompt(question, heard, votes, tally, verdict, roles, fence)
+        prompt = synthesis_prompt(question, heard, votes, tally, roles, fence)
         try:
             draft = await self._ask(
                 OutcomeDraft, "synthesise", prompt, fence, self._phases.synthesis, SYNTHESIS_TOKENS, roles
@@ -147,7 +146,7 @@ class OllamaMind:
         return Outcome(
             source="llm",
             model=self.label,
-            summary=f"{verdict} {draft.summary}",
+            summary=f"{verdict_line(question, tally)} {draft.summary}",
             rationale=draft.rationale,
             actions=[Action(what=item.what, owner=self._owner(item.owner), due=item.due) for item in draft.actions],
             dissent=dissent_of(votes, tally),

@@ -96,12 +96,11 @@ def synthesis_prompt(
     heard: Sequence[Contribution],
     votes: Sequence[Vote],
     tally: Tally,
-    verdict: str,
     roles: Sequence[str],
     fence: Fence,
 ) -> str:
     task = (
-        f"The votes are counted. The verdict is fixed and not yours to change: {tally.verdict}. {verdict}\n"
+        f"The votes are counted. The verdict is fixed and not yours to change: {tally.verdict}, {_count(tally)}.\n"
         f"Write down the outcome for everybody, in keeping with that verdict. Owners can be: {', '.join(roles)}."
     )
     cast = [fence.around(f"vote of {vote.role}: {vote.vote}", vote.rationale, HEARD_CHARACTERS) for vote in votes]
@@ -122,6 +121,12 @@ def bad_answer(content: str) -> str:
 
 def _asking(draft: type[Draft], task: str, *material: str) -> str:
     return "\n\n".join([*material, task, f"Your answer is a JSON object with these fields:\n{explained(draft)}"])
+
+
+def _count(tally: Tally) -> str:
+    if tally.score is None:
+        return "nobody voted for or against"
+    return f"with {tally.score:.0%} of the weighted votes for it and {tally.threshold:.0%} needed"
 
 
 def _the_question(question: Question, fence: Fence) -> str:
