@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
+from echo_core.errors import EchoError
 from echo_core.logs import escaped
 from echo_core.organisation import Organisation
 from echo_core.snapshot import Snapshot
 from echo_core.workflow.record import DecisionRecord, Phase, VoteRecord
+
+COPIES = 999  # of one decision in one folder: more is a mistake
 
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|#~]|^[-+=])")
 _STATUS = {
@@ -25,6 +29,21 @@ _BY = {"llm": "a model", "keywords": "keywords", "rules": "rules", "operator": "
 def minutes(record: DecisionRecord, organisation: Organisation) -> str:
     """Markdown. What people, agents and models wrote is shown as text, whatever it contains."""
     return "\n".join(_lines(record, _Titles(organisation))) + "\n"
+
+
+def write_minutes(text: str, folder: Path, number: int) -> Path:
+    """Writes `decision-<number>.md`, or `-2`, `-3`… beside what is there. Raises EchoError when it can't."""
+    for attempt in range(1, COPIES + 1):
+        path = folder / f"decision-{number}{f'-{attempt}' if attempt > 1 else ''}.md"
+        try:
+            with path.open("x", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(text)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise EchoError(f"{path} can't be written ({error.strerror}); start ECHO in a folder that is yours") from error
+        return path
+    raise EchoError(f"{folder} holds {COPIES} copies of decision {number} already; remove some")
 
 
 class _Titles:

@@ -22,3 +22,6 @@ class OverScreen(Screen[None]):
     def show(self, state: RoomState) -> None:
         """Called by the app with each new state."""
         self.state = state
+
+    def told(self, text: str, *, urgent: bool = False) -> None:
+        """Called by the app with what it puts on the event line, which this screen covers."""

@@ -10,10 +10,10 @@ from textual.app import ComposeResult
 from textual.widget import Widget
 
 from echo_core.text import inert
+from echo_tui.columns import Part
 from echo_tui.messages import Tell
 from echo_tui.screens.over import OverScreen
 from echo_tui.state import RoomState
-from echo_tui.widgets.key_line import KeyLine
 from echo_tui.widgets.line import Line
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Sheet(OverScreen):
 
     DEFAULT_CSS = """
     Sheet { background: $background; layout: vertical; }
-    Sheet > #title { background: $panel; }
+    Sheet > #title, Sheet > #keys { background: $panel; }
     """
 
     def __init__(self, state: RoomState, link: Link | None) -> None:
@@ -43,7 +43,7 @@ class Sheet(OverScreen):
         yield Line(id="title")
         yield from self.body()
         yield Line(id="answer")
-        yield KeyLine()
+        yield Line(id="keys")
 
     def body(self) -> Iterable[Widget]:
         raise NotImplementedError
@@ -72,11 +72,17 @@ class Sheet(OverScreen):
             if room < 0:
                 break
             shown.append(key)
-        self.query_one(KeyLine).keys = (*shown, BACK)
+        parts: list[Part] = []
+        for name, does in (*shown, BACK):
+            parts += [(name, "bold $accent"), (f" {does}  ", "$text-muted")]
+        self.query_one("#keys", Line).say(parts)
 
     @property
     def title_line(self) -> Line:
         return self.query_one("#title", Line)
+
+    def told(self, text: str, *, urgent: bool = False) -> None:
+        self.trouble(text, urgent=urgent)
 
     def answer(self, text: str, *, urgent: bool = False) -> None:
         """One line in this screen, and on the control room's event line."""

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from echo_core.bus.message import Message
+from echo_core.errors import DatabaseUnavailable
 from echo_core.snapshot import AgentView, DependencyView, LaunchView, Snapshot
 from echo_core.workflow.record import (
     ContributionRecord,
@@ -36,6 +37,7 @@ TITLES = {
     "operations_head": "Operations head",
 }
 HOSTILE = "[bold]x[/] [/] \x1b[31mred\x1b[0m \u202eterces\u202c"
+UNREACHABLE = DatabaseUnavailable("PostgreSQL can't be reached (connection refused)")
 STANCES = {"cto": "lead", "senior_architect": "lead", "product_manager": "assist", "operations_head": "assist"}
 
 _PIDS = {role: 41_201 + 13 * index for index, role in enumerate(TITLES)}
@@ -151,7 +153,7 @@ def decision_in_phase(phase: int, *, waiting: bool = False, **changes: Any) -> D
         "receipts": tuple(told) if reached > 1 else (),
         "participations": _participations()[: 6 if reached > 3 else 4] if reached > 2 else (),
         "contributions": _contributions(9 if reached > 4 else 6) if reached > 3 else (),
-        "votes": _votes()[: 4 if reached > 5 else 2] if reached > 4 else (),
+        "votes": _votes()[: 4 if reached > 5 else 3] if reached > 4 else (),
         "consensus_score": 0.7463 if reached > 5 else None,
     }
     return DecisionRecord(**{**values, **changes})
@@ -237,7 +239,7 @@ def _phase(number: int, state: str) -> PhaseRecord:
     if number == 3:
         detail["stances"] = STANCES
     if number == 4:
-        detail |= {"round": 2, "rounds": 2, "reason": "time was up after 90 s: no answer from operations_head"}
+        detail |= {"round": 2, "rounds": 2, "reason": "no answer from operations_head"}
     if number == 5:
         tally = {"score": 0.7463, "threshold": 0.6, "quorum_reached": True, "verdict": "approved"}
         detail |= {"round": 1, "threshold": 0.6, "quorum": 0.5, "tally": tally}
