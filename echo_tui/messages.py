@@ -31,7 +31,7 @@ class Control(Message):
         self.op, self.arguments = op, arguments
 
 
-class Compose(Message):
+class ComposeTo(Message):
     """Open the composer, with a recipient when one is meant."""
 
     def __init__(self, to_role: str = "all") -> None:
