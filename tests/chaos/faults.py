@@ -22,6 +22,8 @@ OF_SERVERS = (
     "restart PostgreSQL", "kill PostgreSQL", "kill a PostgreSQL backend", "hang PostgreSQL",
     "restart Valkey", "kill Valkey", "hang Valkey",
 )  # fmt: skip
+BURST, BURST_OF_SERVERS = 20, 4  # requests to each role, put just before a fault
+BURST_SECONDS = 0.15  # about what an agent needs for them: the fault hits somewhere in between
 ASK_SECONDS = 3  # of a helper's own question to a server that may be down
 GARBAGE = (
     b"not json",
@@ -45,14 +47,16 @@ class Faults:
     async def inject(self, fault: Fault) -> str:
         """Returns who was hit, "" when there was nobody to hit at that moment."""
         if fault.kind in OF_SERVERS:
+            await self.recovery.burst(self.organisation.roles, BURST_OF_SERVERS)
             async with self.recovery.one_at_a_time:
                 return await self._kinds()[fault.kind](fault)
         return await self._kinds()[fault.kind](fault)
 
     def _kinds(self) -> dict[str, Callable[[Fault], Awaitable[str]]]:
         return {
-            "kill an agent": lambda fault: self._kill(self._agents(), fault),
-            "stop an agent and let it go on": lambda fault: self._hold(self._agents(), fault),
+            "kill an agent": self._kill_agent,
+            "stop an agent and let it go on": self._hold_agent,
+            "stop an agent for long": self._hold_agent,
             "kill the conductor": lambda fault: self._kill(self._named("conductor"), fault),
             "stop the conductor and let it go on": lambda fault: self._hold(self._named("conductor"), fault),
             "kill the supervisor": lambda fault: self._kill(self._named("supervisor"), fault),
@@ -83,6 +87,24 @@ class Faults:
     def _senders(self) -> list[tuple[str, int]]:
         senders = [s for s in self.organisation.senders if s.process is not None and s.process.poll() is None]
         return [(sender.plan.stem, sender.process.pid) for sender in senders if sender.process is not None]
+
+    async def _kill_agent(self, fault: Fault) -> str:
+        victims = await self._busy(fault)
+        return await self._kill(victims, fault)
+
+    async def _hold_agent(self, fault: Fault) -> str:
+        victims = await self._busy(fault)
+        return await self._hold(victims, fault)
+
+    async def _busy(self, fault: Fault) -> list[tuple[str, int]]:
+        """Whom to hit, given work a moment ago."""
+        victims = self._agents()
+        if not victims:
+            return []
+        name, pid = victims[int(fault.choice * len(victims))]
+        await self.recovery.burst([name.partition("-")[0]], BURST)
+        await asyncio.sleep(fault.choice * 37 % 1 * BURST_SECONDS)
+        return [(name, pid)]
 
     async def _kill(self, victims: list[tuple[str, int]], fault: Fault) -> str:
         if not victims:

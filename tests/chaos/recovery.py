@@ -23,7 +23,7 @@ POLL_SECONDS = 0.02
 ASK_SECONDS = 3
 _PROBE = """
 INSERT INTO messages (uid, from_role, to_role, type, subject, content)
-VALUES (%s, 'operator', %s, 'notification', 'Are you there again?', %s) RETURNING id
+VALUES (%s, 'operator', %s, %s, 'Are you there again?', %s) RETURNING id
 """
 
 
@@ -37,6 +37,7 @@ class Recovery:
     whole: list[float] = field(default_factory=list)
     probes: list[str] = field(default_factory=list)  # tokens of the messages put to find out
     failures: list[str] = field(default_factory=list)
+    _count: int = 0
     one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def after_restart(self, name: str, old_pid: int | None) -> None:
@@ -50,16 +51,17 @@ class Recovery:
         await self.after_return(name)
 
     async def after_return(self, name: str) -> None:
+        """Measured from its first answer; one that goes down again at once (a backend died) is waited for again."""
         deadline = time.monotonic() + BACK_SECONDS
-        while not await self._answers(name):
-            if time.monotonic() > deadline:
-                self.failures.append(f"{name} did not answer within {BACK_SECONDS:g} s")
-                return
+        trouble = "no answer"
+        while time.monotonic() < deadline:
+            if await self._answers(name):
+                try:
+                    return await self._measure()
+                except (psycopg.Error, OSError) as error:
+                    trouble = str(error)
             await asyncio.sleep(POLL_SECONDS)
-        try:
-            await self._measure()
-        except (psycopg.Error, OSError) as error:
-            self.failures.append(f"the recovery of {name} could not be watched: {error}")
+        self.failures.append(f"{name} was not back within {BACK_SECONDS:g} s: {trouble}")
 
     async def _measure(self) -> None:
         up = time.monotonic()
@@ -95,17 +97,34 @@ class Recovery:
             self.failures += [f"{what} did not come within {WHOLE_SECONDS:g} s of a server's return" for what in waits]
 
     async def _put_probes(self, admin: psycopg.AsyncConnection[Any]) -> list[int]:
-        client = redis.Redis.from_url(self.organisation.servers.redis_url, socket_timeout=ASK_SECONDS)
-        numbers = []
-        for role in self.organisation.roles:
-            token = f"probe-{self.organisation.folder.name}-{len(self.probes)}"
-            self.probes.append(token)
-            content = json.dumps({"token": token, "probe": True, "body": "Say so by handling this."})
-            row = await (await admin.execute(_PROBE, [uid(token), role, content])).fetchone()
+        """One message to each role."""
+        return await self._put(admin, self.organisation.roles, "notification")
+
+    async def burst(self, roles: list[str], each: int) -> None:
+        """Work in hand and work waiting, so that a fault hits those who are busy. Nothing, when PostgreSQL is away."""
+        url = self.organisation.servers.postgres.url("postgres")
+        with suppress(psycopg.Error, OSError, TimeoutError):
+            async with asyncio.timeout(ASK_SECONDS):
+                async with await psycopg.AsyncConnection.connect(url, connect_timeout=ASK_SECONDS) as admin:
+                    await self._put(admin, roles * each, "request")
+
+    async def _put(self, admin: psycopg.AsyncConnection[Any], roles: list[str], type: str) -> list[int]:
+        """Stored in one transaction, known to the audit once it is certain, and announced."""
+        tokens, numbers = [], []
+        for role in roles:
+            self._count += 1
+            tokens.append(f"probe-{self.organisation.folder.name}-{self._count}")
+            content = json.dumps({"token": tokens[-1], "probe": True, "body": "Are you there again?"})
+            row = await (await admin.execute(_PROBE, [uid(tokens[-1]), role, type, content])).fetchone()
             assert row is not None
             numbers.append(row[0])
-            with suppress(redis.RedisError, OSError):  # without Redis they find it by catch-up
-                await client.publish(announcement_channel(role), json.dumps({"db_id": row[0]}))
+        if not admin.autocommit:
+            await admin.commit()
+        self.probes += tokens
+        client = redis.Redis.from_url(self.organisation.servers.redis_url, socket_timeout=ASK_SECONDS)
+        with suppress(redis.RedisError, OSError):  # without Redis they find it by catch-up
+            for role, number in zip(roles, numbers, strict=True):
+                await client.publish(announcement_channel(role), json.dumps({"db_id": number}))
         with suppress(redis.RedisError, OSError):
             await client.aclose()
         return numbers

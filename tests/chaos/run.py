@@ -29,7 +29,7 @@ from tests.chaos.plan import Planned, plan, uid, write
 from tests.chaos.recovery import Recovery
 from tests.chaos.schedule import Fault, schedule
 
-AT_ONCE = 3  # faults in flight
+AT_ONCE = 4  # faults in flight
 TRIES = 40  # to find somebody to hit
 STILL_SECONDS = 90.0  # without any change before what is left counts as hung
 LOOK_SECONDS = 0.3
@@ -173,8 +173,10 @@ class Run:
             task = asyncio.create_task(self._inject_one(injector, fault), name=fault.kind)
             running.add(task)
             task.add_done_callback(running.discard)
-            if fault.alone or len(running) >= AT_ONCE:
+            if fault.alone:
                 await asyncio.wait([task])
+            while len(running) >= AT_ONCE:
+                await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
         if running:
             await asyncio.gather(*running)
         self._progress(1.0)

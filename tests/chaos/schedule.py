@@ -10,6 +10,7 @@ from dataclasses import dataclass
 WEIGHTS = {
     "kill an agent": 18,
     "stop an agent and let it go on": 12,
+    "stop an agent for long": 2,
     "kill the conductor": 6,
     "stop the conductor and let it go on": 4,
     "kill the supervisor": 6,
@@ -28,6 +29,7 @@ WEIGHTS = {
     "hostile payloads": 8,
 }
 LASTING = {
+    "stop an agent for long": (16.0, 20.0),  # beyond its leases (15 s): another takes its messages over
     "stop an agent and let it go on": (0.3, 5.0),
     "stop the conductor and let it go on": (0.3, 4.0),
     "hang PostgreSQL": (0.5, 8.0),  # beyond the limit of a statement (5 s), and within it
@@ -60,7 +62,7 @@ def schedule(seed: int, faults: int, *, kinds: Sequence[str] = tuple(WEIGHTS)) -
             kind=kind,
             pause_seconds=draw.uniform(0.1, 1.2),
             lasts_seconds=draw.uniform(*LASTING[kind]) if kind in LASTING else 0.0,
-            alone=draw.random() < 0.7,
+            alone=draw.random() < 0.7 and kind != "stop an agent for long",
             choice=draw.random(),
         )
         for number, kind in enumerate(drawn, start=1)
