@@ -181,8 +181,12 @@ def _meaning(state: str, detail: str) -> str:
 
 def _owed(snapshot: Snapshot) -> Content:
     lines = [
-        _figure(snapshot.pending, "deliveries waiting", ""),
-        _figure(snapshot.dead, "dead letters" + (": l shows them" if snapshot.dead else ""), "$error"),
+        _figure(snapshot.pending, "delivery waiting" if snapshot.pending == 1 else "deliveries waiting", ""),
+        _figure(
+            snapshot.dead,
+            ("dead letter" if snapshot.dead == 1 else "dead letters") + (": press l" if snapshot.dead else ""),
+            "$error",
+        ),
         _figure(snapshot.outbox, "in the outbox" + (" until PostgreSQL is back" if snapshot.outbox else ""), "$warning"),
     ]
     if snapshot.launch.pending:

@@ -104,9 +104,9 @@ class LiveTable(DataTable[Text]):
                 shown = [self._cell(cell, column) for cell, column in zip(cells, self._shown_columns, strict=True)]
                 self.add_row(*shown, key=key)
             self._shown = rows
-            if selected in rows:
-                self.move_cursor(row=self.get_row_index(selected), scroll=False)
             self.scroll_to(y=top, animate=False, immediate=True)
+            if selected in rows:
+                self.move_cursor(row=self.get_row_index(selected))
 
     def _cell(self, cell: Part, column: Column) -> Text:
         text, tone = cell

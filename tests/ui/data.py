@@ -8,6 +8,7 @@ from typing import Any
 
 from echo_core.bus.message import Message
 from echo_core.errors import DatabaseUnavailable
+from echo_core.settings import Settings
 from echo_core.snapshot import AgentView, DependencyView, LaunchView, Snapshot
 from echo_core.workflow.record import (
     ContributionRecord,
@@ -471,13 +472,18 @@ class FixedLink:
 
     def __init__(self, text: str = "") -> None:
         self.text = text
+        self.settings = Settings.load(environ={})
         self.retried: list[tuple[int, str | None]] = []
         self.chosen: str | None = None
         self.error: Exception | None = None
+        self.newer = 0  # messages that came since
 
     async def messages(self, *, dead: bool = False, limit: int = 200) -> list[tuple[Message, list[Delivery]]]:
         self._fail()
-        return [each for each in messages(self.text) if not dead or any(owed["state"] == "dead" for owed in each[1])][:limit]
+        found = messages(self.text)
+        newest = found[0]
+        found = [(newest[0].stored(23 + n, NOW, DECISION_ID), newest[1]) for n in range(self.newer, 0, -1)] + found
+        return [each for each in found if not dead or any(owed["state"] == "dead" for owed in each[1])][:limit]
 
     async def retry(self, message_id: int, role: str | None = None) -> int:
         self._fail()
