@@ -117,11 +117,11 @@ class Company:
         await self.announcements.publish("messages:conductor", stored.payload())
 
     async def answer_all(self, decision: str, ask: str, count: int, **fields: Any) -> None:
-        """Wait until `count` roles are asked, then answer for each."""
+        """Wait until `count` roles are asked, then answer for so many."""
 
         async def all_asked() -> list[Message] | None:
             found = await self.asked(decision, ask)
-            return found if len(found) >= count else None
+            return found[:count] if len(found) >= count else None
 
         for request in await eventually(all_asked, timeout=15, what=f"{count} asked to {ask}"):  # type: ignore[union-attr]
             await self.answer(request, **fields)
