@@ -161,6 +161,7 @@ SELECT %(kind)s::text, %(role)s::text, %(payload)s::jsonb
 WHERE (SELECT payload ->> 'to' FROM events
        WHERE kind = %(kind)s AND role = %(role)s AND payload -> 'instance' = %(payload)s::jsonb -> 'instance'
          AND payload ->> 'of' IS NOT DISTINCT FROM %(payload)s::jsonb ->> 'of'
+         AND payload -> 'pid' IS NOT DISTINCT FROM %(payload)s::jsonb -> 'pid'
        ORDER BY id DESC LIMIT 1) IS DISTINCT FROM %(payload)s::jsonb ->> 'to';
 
 -- name: agent_statuses

@@ -22,6 +22,7 @@ from echo_core.bus.message import Message, announcement_channel
 from echo_core.bus.receive import Effects, Receiver
 from echo_core.errors import EchoError
 from echo_core.health.states import HEARTBEAT_SECONDS, AgentState, Heartbeat
+from echo_core.health.transitions import Transitions
 from echo_core.logs import Log
 from echo_core.minds.choose import choose_mind
 from echo_core.minds.protocol import Mind
@@ -89,6 +90,9 @@ class Agent:
             name=f"{role.role}-{instance}",
             on_reachable=self._told("Redis", "messages are found by catch-up until it is back"),
         )
+        self._transitions = Transitions(self._database, role.role, instance)
+        self._transitions.watch("postgresql", self._database.breaker)
+        self._transitions.watch("redis", self._announcements.breaker)
         handler = Handler(
             role, self._chosen_mind, self._database, log, on_activity=self._note_activity, calls=self._take_calls
         )
@@ -116,7 +120,11 @@ class Agent:
         self._mind_chosen = loop.create_task(self._choose(), name="choose a mind")
         async with asyncio.TaskGroup() as group:
             receiving = group.create_task(self._receiver.run(), name="receive")
-            helpers = [group.create_task(self._beat(), name="heartbeat"), group.create_task(self._report(), name="report")]
+            helpers = [
+                group.create_task(self._beat(), name="heartbeat"),
+                group.create_task(self._report(), name="report"),
+                group.create_task(self._transitions.write(), name="breaker events"),
+            ]
             self._state = AgentState.HEALTHY
             self._log.info("ready", "handler started")
             gc.collect()
@@ -147,6 +155,7 @@ class Agent:
                 record=self._calls.append,
                 log=lambda text: self._log.info("mind", text),
                 warn=lambda text: self._log.warn("mind", text),
+                on_breaker=lambda model, old, new, reason: self._transitions.note(f"model:{model}", old, new, reason),
             )
         except EchoError as error:
             self._log.error("mind", f"rules, because {error}")
@@ -253,6 +262,7 @@ class Agent:
                 await self._announcements.publish(HEARTBEAT_CHANNEL, self._heartbeat().payload())
                 if self._database.reachable:
                     await self._write_status()
+                    await self._transitions.flush()
         except (EchoError, TimeoutError) as error:
             self._log.warn("lost", f"the last report was not taken: {error}")
         await self._announcements.close()

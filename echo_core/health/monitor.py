@@ -49,8 +49,7 @@ class AgentHealth:
 class HealthMonitor:
     """Derives each agent's state. `on_transition(health, old, new, reason)` is told of every change.
 
-    `on_breaker(health, old, new, reason)` is told of the breaker in front of an agent, `on_inner_breaker(health, name, old,
-    new)` of those inside it, as far as its beats show them.
+    `on_breaker(health, old, new, reason)` is told of the breaker in front of an agent; those inside it tell themselves.
     Age is counted from when a beat was heard here, never from the time it claims: a jump of the wall clock changes nothing.
     """
 
@@ -61,14 +60,12 @@ class HealthMonitor:
         clock: Callable[[], float] = time.monotonic,
         on_transition: Callable[[AgentHealth, AgentState, AgentState, str], None] | None = None,
         on_breaker: Callable[[AgentHealth, BreakerState, BreakerState, str], None] | None = None,
-        on_inner_breaker: Callable[[AgentHealth, str, str, str], None] | None = None,
     ) -> None:
         self.policy = policy or HealthPolicy()
         self.malformed = 0
         self._clock = clock
         self._on_transition = on_transition
         self._on_breaker = on_breaker
-        self._on_inner_breaker = on_inner_breaker
         self._agents: dict[tuple[str, int], AgentHealth] = {}
 
     def agents(self) -> list[AgentHealth]:
@@ -114,7 +111,6 @@ class HealthMonitor:
         now = self._clock()
         if health.beat is None or beat.progress != health.beat.progress or beat.state != AgentState.BUSY:
             health.progressed_at = now
-        self._compare_breakers(health, health.beat, beat)
         health.beat, health.heard_at, health.pid = beat, now, beat.pid
         if beat.state == AgentState.STOPPED:
             self._move(health, AgentState.STOPPED, "stopped")
@@ -179,16 +175,6 @@ class HealthMonitor:
             health.breaker.trip(f"{new}: {reason}")
         if self._on_transition is not None:
             self._on_transition(health, old, new, reason)
-
-    def _compare_breakers(self, health: AgentHealth, before: Heartbeat | None, beat: Heartbeat) -> None:
-        """What the breakers inside an agent (in front of servers and models) did between two beats."""
-        if self._on_inner_breaker is None:
-            return
-        old = before.breakers if before is not None else {}
-        for name, state in beat.breakers.items():
-            was = old.get(name, BreakerState.CLOSED.value)
-            if state != was:
-                self._on_inner_breaker(health, name, was, state)
 
     def _breaker_changed(self, health: AgentHealth, old: BreakerState, new: BreakerState, reason: str) -> None:
         if self._on_breaker is not None:

@@ -29,6 +29,8 @@ TAGS_SECONDS = 2.0
 OLLAMA_PORT = 11434
 # After two questions without a usable answer a model is left alone, for 10 s at first: rules answer at once meanwhile.
 MODEL_BREAKER = BreakerPolicy(failures=2, open_seconds=10.0, factor=2.0, maximum_open_seconds=120.0)
+OnBreaker = Callable[[str, BreakerState, BreakerState, str], None]
+
 _ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # what a server listens on is not where a client goes
 
 
@@ -90,7 +92,8 @@ def _names(wanted: str) -> tuple[str, str]:
 class AdaptiveMind:
     """Answers with a model when one can be had and with rules otherwise; looks again now and then.
 
-    `log` is told what it thinks with, `warn` what the operator should see to.
+    `log` is told what it thinks with, `warn` what the operator should see to, `on_breaker(model, old, new, reason)` what
+    the breaker in front of a model does.
     """
 
     def __init__(
@@ -102,11 +105,13 @@ class AdaptiveMind:
         log: Callable[[str], None] | None = None,
         warn: Callable[[str], None] | None = None,
         *,
+        on_breaker: OnBreaker | None = None,
         look_again_seconds: float = LOOK_AGAIN_SECONDS,
     ) -> None:
         self._role, self._organisation, self._settings = role, organisation, settings
         self._record, self._log = record, log
         self._warn = warn or log
+        self._on_breaker = on_breaker
         self._look_again_seconds = look_again_seconds
         self._rules = RuleMind(role, organisation)
         self._model: OllamaMind | None = None
@@ -217,6 +222,8 @@ class AdaptiveMind:
         def on_change(old: BreakerState, new: BreakerState, reason: str) -> None:
             say = self._warn if new is BreakerState.OPEN else self._log
             self._say(say, f"breaker of {model}: {old.value} -> {new.value} ({reason})")
+            if self._on_breaker is not None:
+                self._on_breaker(model, old, new, reason)
 
         return on_change
 
@@ -234,10 +241,11 @@ async def choose_mind(
     record: Callable[..., None] | None = None,
     log: Callable[[str], None] | None = None,
     warn: Callable[[str], None] | None = None,
+    on_breaker: OnBreaker | None = None,
 ) -> Mind:
     """The mind of an agent: what Ollama has is seen within two seconds, and seen again later. Never raises for it."""
     if settings.llm == "off":
         return RuleMind(role, organisation)
-    mind = AdaptiveMind(role, organisation, settings, record, log, warn)
+    mind = AdaptiveMind(role, organisation, settings, record, log, warn, on_breaker=on_breaker)
     await mind.look()
     return mind

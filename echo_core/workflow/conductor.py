@@ -45,11 +45,7 @@ class Conductor:
 
     def __init__(self, settings: Settings, organisation: Organisation, log: Log) -> None:
         self._settings, self._organisation, self._log = settings, organisation, log
-        self._monitor = HealthMonitor(
-            on_transition=self._health_changed,
-            on_breaker=self._breaker_changed,
-            on_inner_breaker=self._inner_breakers_changed,
-        )
+        self._monitor = HealthMonitor(on_transition=self._health_changed, on_breaker=self._breaker_changed)
         self._started = time.monotonic()
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -283,9 +279,6 @@ class Conductor:
     def _breaker_changed(self, health: AgentHealth, old: BreakerState, new: BreakerState, reason: str) -> None:
         self._note_health("breaker", health, {"from": old, "to": new, "reason": reason})
 
-    def _inner_breakers_changed(self, health: AgentHealth, breaker: str, old: str, new: str) -> None:
-        self._note_health("breaker", health, {"of": breaker, "from": old, "to": new})
-
     def _note_health(self, kind: str, health: AgentHealth, payload: dict[str, Any]) -> None:
         """For the timeline. Standing by, it is the other conductor that writes; without PostgreSQL it is kept."""
         if self._database.reachable and not self._conducting:
@@ -293,7 +286,8 @@ class Conductor:
         if len(self._health_events) >= HEALTH_EVENTS:
             self._log.warn("health", f"not recorded: {kind} {health.role} {payload}")
             return
-        self._health_events.append((kind, health.role, {"instance": health.instance, **payload}))
+        seen = {"instance": health.instance, "by": os.getpid(), **payload}
+        self._health_events.append((kind, health.role, seen))
 
     async def _record_health(self) -> None:
         while True:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import signal
@@ -9,12 +10,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
+import psycopg
 import pytest
 import redis.asyncio as redis
 
 from echo_core.bus.announcements import Announcements
 from echo_core.bus.message import Message
 from echo_core.bus.publish import publish
+from echo_core.services import EmbeddedServers
 from echo_core.settings import Settings
 from echo_core.storage.database import Database
 from tests.support.eventually import eventually
@@ -214,3 +217,39 @@ async def test_a_role_nobody_knows_and_a_name_already_taken_are_one_line_each(se
     assert error.decode().count("\n") == 1
     lock = json.loads((settings.run_dir / "cto.lock").read_text())
     assert lock["pid"] == first.pid
+
+
+async def test_every_breaker_transition_inside_an_agent_is_an_event_also_those_of_an_outage(
+    settings: Settings, start: Start, database: Database, servers: EmbeddedServers
+) -> None:
+    """PostgreSQL ends the agent's connection while nobody may connect."""
+    await start(settings, "cto", "--autonomous", "--supervised")
+    await eventually(said(settings, "PostgreSQL is there"))
+    await eventually(said(settings, "Redis is there"))
+    name = settings.database_url.partition("?")[0].rpartition("/")[2]
+    async with await psycopg.AsyncConnection.connect(servers.postgres.url("postgres", "postgres"), autocommit=True) as admin:
+        await admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false'.encode())
+        await admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = %s AND application_name LIKE 'echo cto%%'",
+            [name],
+        )
+        await eventually(said(settings, "PostgreSQL can't be reached"))
+        await admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true'.encode())
+    await eventually(lambda: log_of(settings).count("PostgreSQL is there") == 2)
+
+    async def chain() -> list[tuple[str, str]]:
+        async with database.session() as connection:
+            cursor = await connection.execute(
+                "SELECT payload FROM events WHERE kind = 'breaker' AND role = 'cto' AND payload ->> 'of' = 'postgresql'"
+                " ORDER BY id"
+            )
+            return [(row["payload"]["from"], row["payload"]["to"]) for row in await cursor.fetchall()]
+
+    async def closed_again() -> bool:
+        return (await chain())[-1:] == [("half-open", "closed")]
+
+    await eventually(closed_again)
+    found = await chain()
+    assert found[0] == ("closed", "open")
+    assert all(before[1] == after[0] for before, after in itertools.pairwise(found))
