@@ -7,7 +7,7 @@ from typing import ClassVar
 from textual.app import App
 from textual.screen import Screen
 
-from echo_tui.messages import Compose, Control, Say, Tell
+from echo_tui.messages import ComposeTo, Control, Say, Tell
 from echo_tui.themes import DARK
 
 
@@ -18,7 +18,7 @@ class Stage(App[None]):
     def __init__(self, *screens: Screen[None]) -> None:
         super().__init__()
         self._screens = screens
-        self.sent: list[Compose | Control | Say | Tell] = []
+        self.sent: list[ComposeTo | Control | Say | Tell] = []
 
     def on_mount(self) -> None:
         self.register_theme(DARK)
@@ -35,7 +35,7 @@ class Stage(App[None]):
     def on_control(self, message: Control) -> None:
         self.sent.append(message)
 
-    def on_compose(self, message: Compose) -> None:
+    def on_compose_to(self, message: ComposeTo) -> None:
         self.sent.append(message)
 
 

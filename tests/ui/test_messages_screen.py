@@ -142,8 +142,8 @@ async def test_a_dead_letter_in_postgresql_is_owed_again_after_t(
         async with app.run_test(size=WIDE) as pilot:
             table = await listed(app, 1)
             assert table.selected == str(sent.message.id)
-            assert f"2 dead, {len(owed) - 2} waiting" in text_of(app)
-            assert "it broke" in text_of(app)
+            await eventually(lambda: f"2 dead, {len(owed) - 2} waiting" in text_of(app))
+            await eventually(lambda: "it broke" in text_of(app))
             await pilot.press("t")
             await eventually(lambda: "2 dead letters to be delivered again" in text_of(app))
             await eventually(lambda: f"{len(owed)} waiting" in text_of(app))
