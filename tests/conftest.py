@@ -95,10 +95,18 @@ def settings(data_dir: Path, database_url: str, redis_url: str) -> Settings:
     return replace(loaded, llm="off")
 
 
-@pytest.fixture
-async def ollama_server() -> AsyncIterator[OllamaProcess]:
-    """A stand-in for Ollama with one small model, `llama3.2`; its faults are scripted by the test."""
+@pytest.fixture(scope="session")
+def ollama_process() -> Iterator[OllamaProcess]:
     process = OllamaProcess()
-    await process.start()
+    process.start()
     yield process
-    await process.stop()
+    process.stop()
+
+
+@pytest.fixture
+async def ollama_server(ollama_process: OllamaProcess) -> OllamaProcess:
+    """A stand-in for Ollama with one small model, `llama3.2`, not loaded; its faults are scripted by the test."""
+    if not ollama_process.running:
+        ollama_process.start()
+    await ollama_process.script(models={"llama3.2": ["completion"]}, load_seconds=0)
+    return ollama_process

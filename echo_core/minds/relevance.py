@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -13,6 +13,8 @@ CLEARLY_RELEVANT = 0.8  # above this keywords decide alone
 CLEARLY_IRRELEVANT = 0.2  # below this too; a model is asked only in between
 
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+_PART = re.compile(r"[^-]+")
+_SHORT_WITH_E = re.compile(r"[^aeiou][aeiou][^aeiouwxy]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,7 @@ class Relevance:
 
 @lru_cache(maxsize=4096)
 def stem(word: str) -> str:
-    """The word without a plural, -ing, -ed or -er ending: "designs", "designing" and "designed" are "design".
+    """The word without a plural, -ing, -ed or -ion ending: "designs", "designing" and "designed" are "design".
 
     Only endings are cut and never a beginning, so "designated" stays apart from "design".
     """
@@ -37,41 +39,88 @@ def stem(word: str) -> str:
             return word[: -len(ending)] + replacement
     if word.endswith("s") and not word.endswith(("ss", "us", "is")):
         word = word[:-1]
-    for ending in ("ation", "ing", "ed"):
+    if word.endswith("tion") and len(word) > 7:  # migration and migrate, implementation and implement
+        return word.removesuffix("ation") if word.endswith("ntation") else word.removesuffix("ion")
+    for ending in ("ing", "ed"):
         base = word.removesuffix(ending)
         if base != word and len(base) >= 3 and re.search("[aeiouy]", base):
-            if base[-1] == base[-2] and base[-1] not in "lsz":
-                return base[:-1]
-            return base.removesuffix("e")
+            return _without_ending(base)
     return word.removesuffix("e") if len(word) > 4 else word
 
 
-def words(text: str) -> list[str]:
-    return [word for match in _WORD.findall(text) for word in _parts(match)]
+def _without_ending(base: str) -> str:
+    if base[-1] == base[-2] and base[-1] not in "lsz":
+        return base[:-1]  # planned
+    if _SHORT_WITH_E.fullmatch(base):
+        return f"{base}e"  # hiring: "hir" would double its last letter if it had no e
+    return base.removesuffix("e")
 
 
-def _parts(word: str) -> Iterable[str]:
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text as stems with their places, so that what was found can be quoted as it was written."""
+
+    written: str
+    stems: tuple[str, ...]
+    places: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(cls, written: str) -> Text:
+        found = [(match.start(), part) for match in _WORD.finditer(written) for part in _PART.finditer(match.group())]
+        return cls(
+            written,
+            tuple(stem(part.group()) for _, part in found),
+            tuple((start + part.start(), start + part.end()) for start, part in found),
+        )
+
+    def find(self, phrase: str) -> int | None:
+        """The index of the stem where the phrase begins; None when the text does not have it."""
+        wanted = phrase_stems(phrase)
+        return next(self._all(wanted), None)
+
+    def find_unless(self, phrase: str, before: frozenset[str]) -> int | None:
+        """The same, passing over places that one of `before` stands in front of, with one word between at most."""
+        wanted = phrase_stems(phrase)
+        return next((at for at in self._all(wanted) if not before.intersection(self.stems[max(0, at - 2) : at])), None)
+
+    def quoted(self, phrase: str, at: int) -> str:
+        """The words at `at` as they were written, in quotation marks."""
+        last = at + len(phrase_stems(phrase)) - 1
+        return f"“{' '.join(self.written[self.places[at][0] : self.places[last][1]].split())}”"
+
+    def _all(self, wanted: tuple[str, ...]) -> Iterator[int]:
+        if not wanted or wanted[0] not in self.stems:
+            return
+        for at in range(self.stems.index(wanted[0]), len(self.stems) - len(wanted) + 1):
+            if self.stems[at : at + len(wanted)] == wanted:
+                yield at
+
+
+@lru_cache(maxsize=16)  # every role reads the same question
+def read_text(written: str) -> Text:
+    return Text.of(written)
+
+
+@lru_cache(maxsize=4096)
+def phrase_stems(phrase: str) -> tuple[str, ...]:
     """A hyphenated word is its parts: "four-day" is "four" and "day"."""
-    return word.split("-")
-
-
-def stems(text: str) -> str:
-    """The text's stems with a blank around each, so that a phrase is found with `in`."""
-    return " " + " ".join(stem(word) for word in words(text)) + " "
-
-
-def mentions(text_stems: str, phrase: str) -> bool:
-    return stems(phrase) in text_stems
+    return tuple(stem(part) for match in _WORD.findall(phrase) for part in _PART.findall(match))
 
 
 def relevance(keywords: Mapping[str, float], text: str) -> Relevance:
-    """1 - product of (1 - weight) over the keywords found: one strong keyword is enough, many weak ones add up."""
-    found = stems(text)
-    matched = sorted((word for word in keywords if mentions(found, word)), key=lambda word: (-keywords[word], word))
+    """1 - product of (1 - weight) over the keywords found: one strong keyword is enough, many weak ones add up.
+
+    Forms of one word ("price", "pricing") count once, with the larger weight.
+    """
+    found = read_text(text)
+    strongest: dict[tuple[str, ...], str] = {}
+    for word in sorted(keywords, key=lambda word: (-keywords[word], word)):
+        if found.find(word) is not None:
+            strongest.setdefault(phrase_stems(word), word)
     rest = 1.0
-    for word in matched:
+    for word in strongest.values():
         rest *= 1.0 - keywords[word]
-    return Relevance(round(1.0 - rest, 2), tuple(matched))
+    return Relevance(round(1.0 - rest, 2), tuple(strongest.values()))
 
 
 def stance_for(score: float) -> Stance:

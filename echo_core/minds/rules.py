@@ -2,44 +2,29 @@
 
 from __future__ import annotations
 
-import re
+import zlib
 from collections.abc import Sequence
 
+from echo_core.minds.factors import (
+    CHANCES,
+    RISKS,
+    amounts_usd,
+    figures,
+    found,
+    largest_spending,
+    mentions,
+)
 from echo_core.minds.protocol import Action, Contribution, Dissent, Judgement, Outcome, Position, Question, Tally, Vote
-from echo_core.minds.relevance import mentions, relevance, stance_for, stems
+from echo_core.minds.relevance import CLEARLY_IRRELEVANT, Text, read_text, relevance, stance_for
 from echo_core.organisation import Concern, Organisation, Role
 
-# What speaks against or for going ahead whoever is asked, with its weight.
-RISKS = {
-    "without test": 0.7, "skip test": 0.7, "no test": 0.6, "without rollback": 0.7, "no rollback": 0.7, "irreversible": 0.5,
-    "without review": 0.5, "skip review": 0.5, "lay off": 0.5, "layoff": 0.5, "overtime": 0.4, "all at once": 0.4,
-    "big bang": 0.4, "in one go": 0.3, "tomorrow": 0.4, "friday": 0.3, "immediately": 0.3, "untested": 0.5, "ban": 0.2,
-    "delete": 0.3, "without asking": 0.4, "without telling": 0.6, "secretly": 0.7, "monitor employee": 0.6,
-}  # fmt: skip
-CHANCES = {
-    "pilot": 0.3, "trial": 0.3, "step by step": 0.3, "gradual": 0.3, "gradually": 0.3, "rollback": 0.2, "tested": 0.2,
-    "measure": 0.2, "save": 0.15, "improve": 0.15, "customers ask": 0.3, "reversible": 0.3,
-    "budgeted": 0.2, "experiment": 0.2,
-}  # fmt: skip
+__all__ = ["RuleMind", "amounts_usd", "dissent_of", "verdict_line"]
 
-_MONEY = re.compile(
-    r"(?:\$|USD\s?|US\$)\s?(\d[\d,]*(?:\.\d+)?)\s?(k|m|thousand|million)?\b"
-    r"|(\d[\d,]*(?:\.\d+)?)\s?(k|m|thousand|million)?\s?(?:USD|dollars)\b",
-    re.IGNORECASE,
-)
-_FIGURE = re.compile(
-    r"\b\d+(?:[.,]\d+)?\s?(?:%|percent|people|days?|weeks?|months?|years?|engineers?|hours?)", re.IGNORECASE
-)
-_SCALE = {"k": 1e3, "thousand": 1e3, "m": 1e6, "million": 1e6}
-
-
-def amounts_usd(text: str) -> list[float]:
-    """The amounts in US dollars a text names: "$250k", "1.2 million USD"."""
-    found = []
-    for before, scale_before, after, scale_after in _MONEY.findall(text):
-        number = (before or after).replace(",", "")
-        found.append(float(number) * _SCALE.get((scale_before or scale_after).lower(), 1.0))
-    return found
+BENEFIT_OF_THE_DOUBT = 0.15  # a proposal with nothing for or against it is tried
+PER_QUESTION = 0.05  # each open question of the role takes some of it away
+FOR, AGAINST = 0.1, -0.25  # from here a position is for, and below here against
+_INNER_QUOTES = str.maketrans("“”", "‘’")
+MOST_EASING = 0.15  # what others offer to do answers some of a worry, never a large one
 
 
 class RuleMind:
@@ -52,145 +37,148 @@ class RuleMind:
         self.organisation = organisation
 
     async def judge(self, question: Question) -> Judgement:
-        found = relevance(self.role.keywords, question.text)
-        stance = stance_for(found.score)
-        if found.matched:
-            reasoning = f"the question speaks of {_listed(found.matched[:3])}"
+        score = relevance(self.role.keywords, question.text).score
+        if spoken := self._spoken_of(question):
+            reasoning = f"it speaks of {_listed(spoken)}"
         else:
-            reasoning = f"nothing in it touches {_listed(self.role.responsibilities[:2]) or 'this role'}"
-        return Judgement(source="keywords", stance=stance, confidence=found.score, reasoning=reasoning)
+            reasoning = f"nothing in it touches {_listed(self.role.responsibilities[:2], 'or') or 'this role'}"
+        return Judgement(source="keywords", stance=stance_for(score), confidence=score, reasoning=reasoning)
 
     async def contribute(self, question: Question, round_number: int, heard: Sequence[Contribution]) -> Contribution:
-        lean, reasons = self._lean(question)
-        position: Position = "for" if lean > 0.1 else "against" if lean < -0.25 else "conditional"
+        view = _View(self.role, question, heard)
         if round_number > 1:
-            return self._reaction(question, round_number, heard, position)
-        concerns = self._concerns(question)
-        asked = [f"{_mention(concern, question)}: {concern.asks}" for concern in concerns[:2]]
-        proposals = [concern.proposal for concern in concerns[:2] if concern.proposal]
-        duty = self.role.responsibilities[0] if self.role.responsibilities else self.role.title
+            return self._reaction(question, view, round_number, heard)
+        if view.untouched:
+            text = (
+                f"Nothing in it touches what I answer for ({_listed(self.role.responsibilities[:2])});"
+                " I leave it to those it concerns."
+            )
+            return Contribution(role=self.role.role, round=round_number, text=text)
+        asks = [concern.asks for _, concern in view.concerns[:2]]
         opening = {
-            "for": f"As {self.role.title} I am in favour",
-            "against": f"As {self.role.title} I am against it as it stands",
-            "conditional": f"As {self.role.title} I can support it on conditions",
-        }[position]
-        sentences = [f"{opening}{_because(reasons)}."]
-        if asked:
-            sentences.append(f"What I need answered on {'; on '.join(asked)}.")
-        else:
-            sentences.append(f"From the side of {duty} I see nothing in it that must be settled first.")
-        if figures := _figures(question.text):
-            sentences.append(f"The {'figures' if len(figures) > 1 else 'figure'} to hold it against: {_listed(figures)}.")
-        if proposals:
-            sentences.append(f"I offer to {' and to '.join(proposals)}.")
+            "for": "I am in favour",
+            "against": "I am against it as it stands",
+            "conditional": "I can go along with it on conditions" if asks else "I can go along with it",
+        }[view.position]
+        sentences = [f"{opening}{view.because}."]
+        if asks:
+            lead = "Nobody has said" if view.position == "against" else "What I need to know first:"
+            sentences.append(f"{lead} {'; nor '.join(asks) if view.position == 'against' else '; '.join(asks)}.")
+        elif view.position != "against":
+            about = _listed(self._spoken_of(question)[:2])
+            sentences.append(f"On {about or 'my side of it'} I see nothing that must be settled first.")
+        if limit := self._beyond_authority(question):
+            sentences.append(f"{limit[0].upper()}{limit[1:]}.")
+        elif stance_for(view.relevance) == "lead" and (numbers := figures(question.text)):
+            sentences.append(f"I would hold us to the figure{'s' if len(numbers) > 1 else ''} in it: {_listed(numbers)}.")
+        if view.proposals:
+            sentences.append(f"I offer to {'; and to '.join(view.proposals)}.")
         return Contribution(
             role=self.role.role,
             round=round_number,
             text=" ".join(sentences),
-            position=position,
-            concerns=asked,
-            proposals=proposals,
+            position=view.position,
+            concerns=[f"{quoted}: {concern.asks}" for quoted, concern in view.concerns[:2]],
+            proposals=view.proposals,
         )
 
     async def vote(self, question: Question, heard: Sequence[Contribution]) -> Vote:
-        lean, reasons = self._lean(question)
-        if limit := self._beyond_authority(question):
-            reasons = [*reasons, limit]
-        own = relevance(self.role.keywords, question.text).score
-        # Proposals on the table answer some of the worry: each one made by somebody else eases it a little.
-        others = [item for item in heard if item.role != self.role.role]
-        eased = min(0.15, 0.04 * sum(len(item.proposals) for item in others))
-        if lean + eased < -0.25:
-            return Vote(
-                role=self.role.role,
-                vote="reject",
-                confidence=_bounded(0.55 + abs(lean) / 2),
-                rationale=f"{self._worry(question, reasons)} Until that is settled I vote against.",
-            )
-        if own <= 0.2 and not reasons:
+        view = _View(self.role, question, heard)
+        limit = self._beyond_authority(question)
+        if view.untouched and not limit:
             return Vote(
                 role=self.role.role, vote="abstain", confidence=0.5, rationale="It does not touch what I answer for."
             )
-        concerns = self._concerns(question)
-        if concerns and concerns[0].proposal:
-            rationale = f"I vote for it, provided we {concerns[0].proposal}."
+        offers = sum(len(item.proposals) for item in heard if item.role != self.role.role)
+        eased = min(MOST_EASING, 0.03 * offers)
+        concern = view.concerns[0][1] if view.concerns else None
+        if view.lean + eased < AGAINST:
+            why = f"Nobody has said {concern.asks}" if concern else _sentence(view.reason)
+            reason = f" Also, {view.reason}." if concern and view.reason else ""
+            return Vote(
+                role=self.role.role,
+                vote="reject",
+                confidence=_bounded(0.55 + abs(view.lean) / 2),
+                rationale=f"I vote against it: {_small(why)}.{reason}",
+            )
+        won_over = "What the others offer answers enough of my worry: " if view.position == "against" else ""
+        if concern and concern.proposal:
+            rationale = f"{won_over}I vote for it, provided we {concern.proposal}."
         else:
-            rationale = f"I vote for it{_because(reasons)}."
+            rationale = f"{won_over}I vote for it{view.because}."
+        confidence = 0.55 + view.relevance / 4 + max(0.0, view.lean) / 3
+        if limit:
+            rationale, confidence = f"{rationale} {_sentence(limit)}.", confidence - 0.1
         return Vote(
             role=self.role.role,
             vote="approve",
-            confidence=_bounded(0.55 + own / 4 + max(0.0, lean) / 3),
-            rationale=rationale,
+            confidence=_bounded(confidence - (0.15 if won_over else 0.0)),
+            rationale=rationale[:1].upper() + rationale[1:],
         )
 
     async def synthesise(
         self, question: Question, heard: Sequence[Contribution], votes: Sequence[Vote], tally: Tally
     ) -> Outcome:
-        last = {vote.role: vote for vote in votes}
+        actions = self._actions(heard, tally)
+        first = ""
+        if actions:
+            owner, what = self._title(actions[0].owner), _small(actions[0].what)
+            first = f" {owner[0].upper()}{owner[1:]} begins: {what}." if tally.verdict == "approved" else ""
         return Outcome(
-            summary=verdict_line(question, tally),
-            rationale=self._rationale(heard, last, tally),
-            actions=self._actions(heard, tally),
+            summary=verdict_line(question, tally) + first,
+            rationale=self._rationale(heard, {vote.role: vote for vote in votes}, tally),
+            actions=actions,
             dissent=dissent_of(votes, tally),
         )
 
     # -- the pieces ----------------------------------------------------------------------------------------------------
 
-    def _concerns(self, question: Question) -> list[Concern]:
-        found = stems(question.text)
-        return [concern for concern in self.role.concerns if any(mentions(found, word) for word in concern.words)]
-
-    def _lean(self, question: Question) -> tuple[float, list[str]]:
-        """Below 0 is against. Risks everybody sees, chances, and the alarms of this role's own concerns."""
-        found = stems(question.text)
-        risks = {word: weight for word, weight in RISKS.items() if mentions(found, word)}
-        chances = {word: weight for word, weight in CHANCES.items() if mentions(found, word)}
-        alarms = [concern for concern in self._concerns(question) if concern.alarm]
-        lean = 0.15 + sum(chances.values()) - 0.5 * sum(risks.values()) - sum(concern.alarm for concern in alarms)
-        if lean < 0:
-            strongest = sorted(risks, key=lambda word: -risks[word])[:2]
-            return max(-1.0, lean), [f"“{word}” in the question worries me" for word in strongest[:1]]
-        strongest = sorted(chances, key=lambda word: -chances[word])[:1]
-        return min(1.0, lean), [f"“{word}” lets us learn before it is dear" for word in strongest]
-
-    def _worry(self, question: Question, reasons: Sequence[str]) -> str:
-        concerns = sorted(self._concerns(question), key=lambda concern: -concern.alarm)
-        if concerns:
-            return f"Nobody has answered {concerns[0].asks}."
-        return f"{reasons[0][0].upper()}{reasons[0][1:]}." if reasons else "The risk is larger than the gain."
+    def _spoken_of(self, question: Question) -> list[str]:
+        """Up to three of the role's keywords, as the question writes them."""
+        text = read_text(question.text)
+        matched = relevance(self.role.keywords, question.text).matched
+        places = [(word, text.find(word)) for word in matched]
+        return list(dict.fromkeys(text.quoted(word, at) for word, at in places if at is not None))[:3]
 
     def _beyond_authority(self, question: Question) -> str:
         limit = self.role.authority_limit_usd
-        largest = max(amounts_usd(question.text), default=0.0)
-        return f"${largest:,.0f} is beyond what I may spend" if limit is not None and largest > limit else ""
+        amount, written = largest_spending(question.text)
+        if limit is None or amount <= limit:
+            return ""
+        above = self._title(self.role.reports_to) if self.role.reports_to else "the operator"
+        return f"{written} is more than the ${limit:,.0f} I may commit, so {above} has to agree"
 
-    def _reaction(
-        self, question: Question, round_number: int, heard: Sequence[Contribution], position: Position
-    ) -> Contribution:
-        others = [item for item in heard if item.role != self.role.role and item.round == round_number - 1]
-        mine = {concern.asks for concern in self._concerns(question)}
-        opposed = [item for item in others if item.position == "against"]
-        offers = [(item, proposal) for item in others for proposal in item.proposals]
-        parts: list[str] = []
-        if opposed and position != "against":
-            parts.append(f"I take the objection of {_listed([self._title(item.role) for item in opposed])} seriously")
-        elif opposed:
-            verb = "objects" if len(opposed) == 1 else "object"
-            parts.append(f"I am not alone: {_listed([self._title(item.role) for item in opposed])} {verb} as well")
+    def _reaction(self, question: Question, view: _View, round_number: int, heard: Sequence[Contribution]) -> Contribution:
+        others = [item for item in heard if item.role not in (self.role.role, "operator") and item.round == round_number - 1]
+        against = [self._title(item.role) for item in others if item.position == "against"]
+        offers = [(item.role, proposal) for item in others for proposal in item.proposals]
+        sentences: list[str] = []
+        if any(item.role == "operator" for item in heard):
+            sentences.append("I have taken in what the operator said.")
+        if against and view.position == "against":
+            sentences.append(f"{_sentence(_listed(against))} {'are' if len(against) > 1 else 'is'} against it too.")
+        elif against:
+            sentences.append(f"I take seriously that {_listed(against)} {'are' if len(against) > 1 else 'is'} against it.")
+        asks = view.concerns[0][1].asks if view.concerns else ""
         if offers:
-            item, proposal = offers[sum(map(ord, self.role.role)) % len(offers)]
-            parts.append(f"the offer of {self._title(item.role)} to {proposal} should come first")
-        if mine:
-            parts.append(f"my own question stays open: {self._concerns(question)[0].asks}")
-        if not parts:
-            parts.append("I have nothing to add")
-        text = "; ".join(parts)
+            who, proposal = offers[zlib.crc32(f"{self.role.role}{question.subject}".encode()) % len(offers)]
+            offer = f"{self._title(who)}'s offer to {proposal}"
+            if view.position == "against" and asks:
+                sentences.append(f"Even with {offer}, nobody has said {asks}.")
+            elif asks:
+                sentences.append(f"{_sentence(offer)} helps; what stays open for me is {asks}.")
+            else:
+                sentences.append(f"{_sentence(offer)} is a good first step.")
+        elif asks:
+            sentences.append(f"What stays open for me is {asks}.")
+        if not sentences:
+            sentences.append("I have nothing to add.")
         return Contribution(
             role=self.role.role,
             round=round_number,
-            text=f"{text[0].upper()}{text[1:]}.",
-            position=position,
-            nothing_new=round_number > 2 or not (offers or opposed),
+            text=" ".join(sentences),
+            position=view.position,
+            nothing_new=round_number > 2 or not (offers or against),
         )
 
     def _rationale(self, heard: Sequence[Contribution], votes: dict[str, Vote], tally: Tally) -> str:
@@ -199,39 +187,85 @@ class RuleMind:
             (vote for vote in votes.values() if wanted in (None, vote.vote) and vote.vote != "abstain"),
             key=lambda vote: -vote.confidence,
         )
-        parts = [f"{_capital(self._title(vote.role))}: {vote.rationale}" for vote in deciding[:3]]
+        parts = [f"{_sentence(self._title(vote.role))}: “{_quotable(vote.rationale)}”" for vote in deciding[:3]]
         if not tally.quorum_reached:
-            parts.insert(0, "The quorum was not reached.")
-        asked = [concern for item in heard if item.round == 1 for concern in item.concerns]
+            parts.insert(0, "Too few voted for or against it.")
+        asked: dict[str, str] = {}  # one question of each role
+        for item in heard:
+            if item.concerns and item.round == 1:
+                asked.setdefault(item.role, item.concerns[0].split("”: ", 1)[-1].rstrip(".?! "))
         if asked:
-            parts.append(f"The question that came up first was {asked[0].split(': ', 1)[-1]}.")
+            parts.append(f"Still to be answered: {'; '.join(list(asked.values())[:3])}.")
         return " ".join(parts) or "Nobody took a position."
 
     def _actions(self, heard: Sequence[Contribution], tally: Tally) -> list[Action]:
-        due = "before any other step" if tally.verdict == "approved" else "before it is asked again"
-        seen: dict[str, Action] = {}
+        offered: dict[str, str] = {}
         for item in heard:
             for proposal in item.proposals:
-                seen.setdefault(
-                    proposal, Action(what=_capital(proposal), owner=item.role, due=due if not seen else "within 2 weeks")
-                )
-        return list(seen.values())[:6]
+                if item.role in self.organisation.roles:
+                    offered.setdefault(proposal, item.role)
+        approved = tally.verdict == "approved"
+        return [
+            Action(
+                what=_sentence(proposal),
+                owner=owner,
+                due=("before any other step" if not number else "within 2 weeks")
+                if approved
+                else "before it is asked again",
+            )
+            for number, (proposal, owner) in enumerate(list(offered.items())[:6])
+        ]
 
     def _title(self, role: str) -> str:
         known = self.organisation.roles.get(role)
         return f"the {known.title}" if known else f"the {role.replace('_', ' ')}"
 
 
+class _View:
+    """How a role sees a question: what of it concerns it, and where that leans. What the operator said counts too."""
+
+    def __init__(self, role: Role, question: Question, heard: Sequence[Contribution]) -> None:
+        said = [item.text for item in heard if item.role == "operator"]
+        text = read_text("\n".join([question.text, *said]))
+        risks, chances = found(RISKS, text), found(CHANCES, text)
+        self.relevance = relevance(role.keywords, question.text).score
+        self.concerns = _concerns(role, text)
+        self.proposals = [concern.proposal for _, concern in self.concerns[:2] if concern.proposal]
+        lean = (
+            BENEFIT_OF_THE_DOUBT
+            + sum(chance.weight for chance in chances)
+            - 0.5 * sum(risk.weight for risk in risks)
+            - sum(concern.alarm for _, concern in self.concerns)
+            - PER_QUESTION * min(2, len(self.concerns))
+        )
+        self.lean = max(-1.0, min(1.0, lean))
+        self.position: Position = "for" if lean >= FOR else "against" if lean < AGAINST else "conditional"
+        self.spoken_against = self.lean < FOR
+        speaking = risks if self.spoken_against else chances
+        self.reason = speaking[0].reason if speaking else ""
+        self.untouched = self.relevance <= CLEARLY_IRRELEVANT and not self.concerns and self.position != "against"
+        if self.untouched:
+            self.position = "conditional"
+
+    @property
+    def because(self) -> str:
+        """How a sentence about the position goes on."""
+        if not self.reason:
+            return ""
+        return f", although {self.reason}" if self.spoken_against and self.position != "against" else f": {self.reason}"
+
+
 def verdict_line(question: Question, tally: Tally) -> str:
     """The verdict as the first sentence of an outcome, whoever writes the rest: it comes from the count alone."""
-    score = "without a count" if tally.score is None else f"with {tally.score:.0%} of the weighted votes for it"
-    subject = question.subject.strip().rstrip("?.! ")
-    return {
-        "approved": f"We go ahead with “{subject}”, {score}.",
-        "rejected": f"We do not go ahead with “{subject}”: it ended {score}.",
-        "no consensus": f"We could not agree on “{subject}”: it ended {score}, and {tally.threshold:.0%} were needed.",
-        "no quorum": f"Too few voted on “{subject}” for a decision; it goes to the operator.",
+    share = "" if tally.score is None else f"{tally.score:.0%} of the weighted votes for it"
+    verdict = {
+        "approved": f"Approved, with {share}",
+        "rejected": f"Rejected, with {share}",
+        "no consensus": f"No consensus, with {share} and {tally.threshold:.0%} needed",
+        "no quorum": "Too few voted for or against, so it goes to the operator",
     }[tally.verdict]
+    subject = question.subject.strip()
+    return f"{verdict}: “{subject}”" + ("" if subject.endswith(("?", "!", ".")) else ".")
 
 
 def dissent_of(votes: Sequence[Vote], tally: Tally) -> list[Dissent]:
@@ -241,27 +275,31 @@ def dissent_of(votes: Sequence[Vote], tally: Tally) -> list[Dissent]:
     return [Dissent(role=vote.role, text=vote.rationale) for vote in last.values() if vote.vote == other]
 
 
-def _mention(concern: Concern, question: Question) -> str:
-    """The concern's word as the question has it."""
-    found = stems(question.text)
-    return next(word for word in concern.words if mentions(found, word))
+def _concerns(role: Role, text: Text) -> list[tuple[str, Concern]]:
+    """Each with its word as the text has it, the most alarming first, then in the order of the organisation file."""
+    hits = []
+    for concern in role.concerns:
+        word, at = next(((word, at) for word in concern.words if (at := mentions(text, word)) is not None), ("", None))
+        if at is not None:
+            hits.append((text.quoted(word, at), concern))
+    return sorted(hits, key=lambda hit: -hit[1].alarm)
 
 
-def _figures(text: str) -> list[str]:
-    money = [match.group(0).strip() for match in _MONEY.finditer(text)]
-    return list(dict.fromkeys([*money, *(match.group(0) for match in _FIGURE.finditer(text))]))[:3]
+def _listed(items: Sequence[str], last: str = "and") -> str:
+    return ", ".join(items[:-1]) + f" {last} {items[-1]}" if len(items) > 1 else "".join(items)
 
 
-def _because(reasons: Sequence[str]) -> str:
-    return f": {reasons[0]}" if reasons else ""
-
-
-def _listed(items: Sequence[str]) -> str:
-    return ", ".join(items[:-1]) + f" and {items[-1]}" if len(items) > 1 else "".join(items)
-
-
-def _capital(text: str) -> str:
+def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
+
+
+def _small(text: str) -> str:
+    """For the middle of a sentence; a word in capitals stays one."""
+    return text if text[1:2].isupper() else text[:1].lower() + text[1:]
+
+
+def _quotable(text: str) -> str:
+    return text.translate(_INNER_QUOTES)
 
 
 def _bounded(value: float) -> float:

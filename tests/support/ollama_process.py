@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import sys
 import urllib.request
 from typing import Any
@@ -16,30 +17,32 @@ class OllamaProcess:
 
     def __init__(self) -> None:
         self.host = ""
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: subprocess.Popen[str] | None = None
 
-    async def start(self, *options: str, port: int = 0) -> None:
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", "tests.support.ollama_server", "--port", str(port), *options),
-            stdout=asyncio.subprocess.PIPE,
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self, *options: str) -> None:
+        """At a free port; the next start is at the same one."""
+        port = self.host.rpartition(":")[2] or "0"
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.ollama_server", "--port", port, *options],
+            stdout=subprocess.PIPE,
+            text=True,
         )
         assert self._process.stdout is not None
-        self.host = json.loads(await self._process.stdout.readline())["host"]
+        self.host = json.loads(self._process.stdout.readline())["host"]
 
-    async def restart(self, *options: str) -> None:
-        """At the address it had."""
-        port = int(self.host.rpartition(":")[2])
-        await self.stop()
-        await self.start(*options, port=port)
-
-    async def stop(self) -> None:
-        if self._process is not None and self._process.returncode is None:
+    def stop(self) -> None:
+        if self._process is not None and self._process.poll() is None:
             self._process.terminate()
-            await self._process.wait()
+            self._process.wait()
+        if self._process is not None and self._process.stdout is not None:
+            self._process.stdout.close()
 
     async def script(self, *faults: dict[str, Any], **more: Any) -> None:
-        """Forget what was asked so far, and fail like this from now on."""
+        """Forget what was asked so far, and fail like this from now on; `more` as in POST /_script."""
         await self._fetch("/_script", {"faults": list(faults), **more})
 
     async def requests(self) -> list[dict[str, Any]]:
