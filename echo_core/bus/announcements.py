@@ -136,7 +136,7 @@ class Announcements:
             socket_timeout=PONG_SECONDS,
             socket_connect_timeout=CONNECT_SECONDS,
             retry=Retry(NoBackoff(), 0),
-            client_name=f"echo-{self._name}",
+            client_name="echo-" + "-".join(self._name.split()),  # Redis takes no blanks
             driver_info=None,
         )
 

@@ -80,3 +80,9 @@ async def test_announcements_are_heard_again_when_redis_is_back(redis_url: str) 
     await asyncio.gather(listening, return_exceptions=True)
     await client.aclose()
     await announcements.close()
+
+
+async def test_a_name_of_several_words_is_taken_by_redis(redis_url: str) -> None:
+    announcements = Announcements(redis_url, name="control room")
+    assert await announcements.publish("messages:cto", {})
+    await announcements.close()
