@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
-from rich.cells import cell_len, split_graphemes
+from rich.cells import cell_len, get_character_cell_size, split_graphemes
 
 from echo_core.text import inert
 from echo_tui.glyphs import either
@@ -27,6 +27,8 @@ _LEVELS = {"WARN": ("warn", "WARN ", "W "), "WARNING": ("warn", "WARN ", "W "),
 # Joiners, variation selectors and skin tones change the width of their neighbours, and terminals differ about how.
 # Without them every terminal shows the same number of cells, and a row cannot push its neighbours aside.
 _UNSURE_WIDTH = re.compile("[\u200d\ufe00-\ufe0f\U0001f3fb-\U0001f3ff\U000e0100-\U000e01ef]")
+# What might have no width: no letter, or a part of a Hangul syllable. Cheap to look for, so that few lines are measured.
+_FLOOD = re.compile(rf"(?:[^\w\s\x21-\x7e]|[\u1160-\u11ff\ud7b0-\ud7ff]){{{CELL_CHARACTERS},}}")
 _OUR_HEAD = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.\d]*Z (?:INFO +|(?=[A-Z]+ ))")
 
 
@@ -59,7 +61,7 @@ class Columns:
         if action:
             body = f"{action:<{ACTION_CELLS if self.width >= ALIGN_FROM_CELLS else 0}} {body}".rstrip()
         if not body.isascii():
-            body = _tamed(body, room if not self.wrap else LINE_CHARACTERS)
+            body = _tamed(body)
         acting = len(body) - len(body[len(action) :].lstrip(" ")) if action else 0  # the column with its padding
         pieces = self._pieces(body, room, acting)
         rows: list[Row] = []
@@ -140,9 +142,9 @@ class Columns:
 
 def clean(text: str) -> str:
     """Inert, and of a width that terminals agree about."""
-    if text.isascii() and text.isprintable():
-        return text
-    return _UNSURE_WIDTH.sub("", inert(text.expandtabs(4)))
+    if not text.isprintable():  # asked first, because it costs next to nothing and is nearly always true
+        text = inert(text.expandtabs(4))
+    return text if text.isascii() else _UNSURE_WIDTH.sub("", text)
 
 
 def searchable(raw: bytes) -> str:
@@ -155,6 +157,7 @@ def cut(text: str, cells: int) -> str:
     """At most `cells` cells; an ellipsis where something was cut."""
     if text.isascii():
         return text if len(text) <= cells else text[: max(0, cells - 1)] + _ELLIPSIS
+    text = text[: (cells + 1) * CELL_CHARACTERS]  # more than fits, and no more than that is measured
     if cell_len(text) <= cells:
         return text
     return text[: _reach(text, cells - 1)] + _ELLIPSIS
@@ -164,13 +167,12 @@ def _reach(text: str, cells: int) -> int:
     """How many characters fit into `cells`, never half of one and its marks."""
     if text.isascii():
         return min(len(text), max(0, cells))
-    taken = reached = 0
-    for _, end, size in split_graphemes(text)[0]:
-        taken += size
+    taken = 0
+    for index, character in enumerate(text):
+        taken += get_character_cell_size(character)
         if taken > cells:
-            break
-        reached = end
-    return reached
+            return index
+    return len(text)
 
 
 def _fold(text: str, cells: int) -> int:
@@ -184,10 +186,9 @@ def _fold(text: str, cells: int) -> int:
     return space + 1 if space > 0 else length
 
 
-def _tamed(text: str, cells: int) -> str:
+def _tamed(text: str) -> str:
     """No cell holds more than a letter and a few marks, also those of scripts whose marks are letters to Unicode."""
-    text = text[: (cells + 1) * CELL_CHARACTERS]
-    spans, _ = split_graphemes(text)
-    if all(end - start <= CELL_CHARACTERS for start, end, _ in spans):
+    if not _FLOOD.search(text):
         return text
+    spans, _ = split_graphemes(text)
     return "".join(text[start : min(end, start + CELL_CHARACTERS)] for start, end, _ in spans)

@@ -163,8 +163,7 @@ class LogView(Widget, can_focus=True):
         self._current = number
         self._leave_end()
         if not self._place()[0] < number < self._last_visible():
-            self._go((number, 0))
-            self._go(self._moved(self._place(), -(self._height // 2)) if self._anchor == (number, 0) else self._place())
+            self._go(self._moved((number, 0), -(self._height // 2)))
         self._redraw()
         return True
 
@@ -355,7 +354,7 @@ class LogView(Widget, can_focus=True):
     def _strip(self, row: Row, match: str = "match") -> Strip:
         styles = self._styles
         segments = [Segment(part.text, styles[match if part.kind == "match" else part.kind]) for part in row if part.text]
-        return Strip(segments).extend_cell_length(self.size.width, styles["text"])
+        return Strip(segments).adjust_cell_length(self.size.width, styles["text"])
 
     def _paint(self) -> list[Strip]:
         width, height = self.size
