@@ -47,7 +47,7 @@ class EmbeddedPostgres:
         if self._process is not None:
             self._process.poll()  # reaps it when it is our child
         pid = read_pid(self.home.postgres_data / "postmaster.pid")
-        return pid if living(pid, "postgres") else None
+        return pid if living(pid, "postgres", self.home.postgres_data) else None
 
     async def start(self) -> None:
         """Make the cluster if there is none, start the server unless it runs, wait until it answers."""
@@ -63,7 +63,8 @@ class EmbeddedPostgres:
         await self._answers()
 
     async def stop(self) -> None:
-        await end(self.pid, "postgres", ((signal.SIGINT, 8.0), (signal.SIGQUIT, 4.0), (signal.SIGKILL, 2.0)))
+        signals = ((signal.SIGINT, 8.0), (signal.SIGQUIT, 4.0), (signal.SIGKILL, 2.0))
+        await end(self.pid, "postgres", self.home.postgres_data, signals)
         if self._process is not None:
             await asyncio.to_thread(self._process.wait)
             self._process = None

@@ -13,13 +13,18 @@ import psutil
 POLL_SECONDS = 0.02
 
 
-def living(pid: int | None, program: str) -> bool:
-    """Whether `pid` is a running (not a zombie) process of that program: a recycled pid is not."""
+def living(pid: int | None, program: str, folder: Path) -> bool:
+    """Whether `pid` is a running (not a zombie) process of that program for that folder.
+
+    A recycled pid is not, even when it became another server of the same kind, as after a restart of the machine.
+    """
     if pid is None:
         return False
     try:
         process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and program in process.name()
+        if process.status() == psutil.STATUS_ZOMBIE or program not in process.name():
+            return False
+        return any(str(folder) in argument for argument in process.cmdline())
     except psutil.Error:
         return False
 
@@ -46,14 +51,14 @@ def spawn(arguments: list[str], log: Path, options: dict[str, object], cwd: Path
         )
 
 
-async def end(pid: int | None, program: str, signals: tuple[tuple[signal.Signals, float], ...]) -> None:
+async def end(pid: int | None, program: str, folder: Path, signals: tuple[tuple[signal.Signals, float], ...]) -> None:
     """Send each signal in turn, waiting its seconds for the process to be gone."""
     for number, seconds in signals:
-        if not living(pid, program):
+        if not living(pid, program, folder):
             return
         assert pid is not None
         os.kill(pid, number)
         for _ in range(int(seconds / POLL_SECONDS)):
-            if not living(pid, program):
+            if not living(pid, program, folder):
                 return
             await asyncio.sleep(POLL_SECONDS)

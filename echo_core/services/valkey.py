@@ -35,7 +35,8 @@ class EmbeddedValkey:
         if self._process is not None:
             self._process.poll()
         pid = read_pid(self.home.valkey_data / "valkey.pid")
-        return pid if living(pid, "valkey") or living(pid, "redis") else None
+        folder = self.home.valkey_data
+        return pid if living(pid, "valkey", folder) or living(pid, "redis", folder) else None
 
     async def start(self) -> None:
         if self.pid is None:
@@ -57,7 +58,7 @@ class EmbeddedValkey:
 
     async def stop(self) -> None:
         for program in ("valkey", "redis"):
-            await end(self.pid, program, ((signal.SIGTERM, 3.0), (signal.SIGKILL, 2.0)))
+            await end(self.pid, program, self.home.valkey_data, ((signal.SIGTERM, 3.0), (signal.SIGKILL, 2.0)))
         if self._process is not None:
             await asyncio.to_thread(self._process.wait)
             self._process = None

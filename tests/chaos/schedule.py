@@ -10,7 +10,7 @@ from dataclasses import dataclass
 WEIGHTS = {
     "kill an agent": 18,
     "stop an agent and let it go on": 12,
-    "stop an agent for long": 2,
+    "stop an agent for long": 4,
     "kill the conductor": 6,
     "stop the conductor and let it go on": 4,
     "kill the supervisor": 6,

@@ -83,3 +83,26 @@ async def test_long_paths_work_and_two_data_directories_do_not_meet(data_dir: Pa
         await two.stop()
         for folder in (long, other):
             remove_data_dir(folder)
+
+
+async def test_a_pid_that_became_another_s_server_is_neither_adopted_nor_ended(data_dir: Path) -> None:
+    """As after a restart of the machine, when pids are given out from the beginning again."""
+    one, two = _servers(data_dir / "one"), _servers(data_dir / "two")
+    try:
+        await one.start()
+        await two.start()
+        theirs = (one.postgres_pid(), one.valkey_pid())
+        await two.stop()
+        for source, target in (
+            (one.postgres.home.postgres_data / "postmaster.pid", two.postgres.home.postgres_data / "postmaster.pid"),
+            (one.valkey.home.valkey_data / "valkey.pid", two.valkey.home.valkey_data / "valkey.pid"),
+        ):
+            target.write_text(source.read_text())
+        assert (two.postgres_pid(), two.valkey_pid()) == (None, None)
+        await two.stop()
+        assert (one.postgres_pid(), one.valkey_pid()) == theirs
+    finally:
+        await one.stop()
+        await two.stop()
+        for folder in (data_dir / "one", data_dir / "two"):
+            remove_data_dir(folder)
