@@ -20,11 +20,12 @@ from echo_core.minds.relevance import CLEARLY_IRRELEVANT, CLEARLY_RELEVANT
 from echo_core.minds.rules import RuleMind, dissent_of, verdict_line
 from echo_core.organisation import Organisation, PhaseLimits, Role
 
-# Of a phase's limit: rules still need a moment to answer in time for the model, and others wait for the same server.
-ANSWER_SHARE = 0.6
-TOTAL_SHARE = 0.8
+# Of a phase's limit: rules still have to answer in time. Most of it may go to one answer, for several agents share one
+# server that thinks for one at a time, and waiting for one's turn looks like thinking.
+ANSWER_SHARE = 0.75
+TOTAL_SHARE = 0.85
 MAXIMUM_SECONDS = 600.0  # well below the longest that a message may be in hand
-JUDGE_TOKENS, CONTRIBUTE_TOKENS, VOTE_TOKENS, SYNTHESIS_TOKENS = 250, 700, 300, 1_400
+JUDGE_TOKENS, CONTRIBUTE_TOKENS, VOTE_TOKENS, SYNTHESIS_TOKENS = 250, 600, 300, 1_400
 
 
 def limits_of(phase_seconds: float) -> CallLimits:

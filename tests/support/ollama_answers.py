@@ -46,7 +46,12 @@ class Answerer:
         if "const" in schema:
             return schema["const"]
         if choices := schema.get("enum"):
-            return self._random.choice(choices)
+            # The first ones more often: a schema tends to list what is usual first.
+            return (
+                self._random.choices(choices, range(len(choices), 0, -1))[0]
+                if len(choices) < 5
+                else self._random.choice(choices)
+            )
         kind = schema.get("type")
         if kind == "object":
             properties = schema.get("properties", {})
