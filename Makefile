@@ -31,7 +31,7 @@ chaos: $(VENV)/.dev $(VENV)/.compiled
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
 bench: $(VENV)/.dev $(VENV)/.compiled
-	@for b in bus start; do $(BIN)/python benchmarks/$$b.py; done
+	@for b in bus start panes; do $(BIN)/python benchmarks/$$b.py; done
 
 screenshots: $(VENV)/.dev
 	$(BIN)/python -m tests.ui.screenshots screenshots
