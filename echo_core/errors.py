@@ -49,6 +49,8 @@ class RedisUnavailable(ServerUnavailable):
 class DatabaseRefused(EchoError):
     """PostgreSQL refused the statement."""
 
+    passing = False  # whether the reason is the server's state, not the statement: later it may be taken
+
 
 class SupervisorUnavailable(ServerUnavailable):
     """No supervisor runs for this data directory; `echo-tui up` starts one."""

@@ -146,6 +146,10 @@ ON CONFLICT (role) DO UPDATE SET title = excluded.title, leadership = excluded.l
     reports_to = excluded.reports_to, authority_limit_usd = excluded.authority_limit_usd,
     active = coalesce(%(active)s, roles.active);
 
+-- Agents report every ten seconds, and say when they stop.
+-- name: reporting_roles
+SELECT DISTINCT role FROM agent_status WHERE status <> 'stopped' AND last_heartbeat > now() - interval '25 seconds';
+
 -- name: retire_roles
 UPDATE roles SET active = false WHERE NOT system AND active AND NOT (role = ANY (%(roles)s));
 

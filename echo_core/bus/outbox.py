@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -16,12 +17,15 @@ from pathlib import Path
 from echo_core.bus.announcements import Announcements
 from echo_core.bus.message import Message
 from echo_core.bus.publish import publish
-from echo_core.errors import DatabaseUnavailable, EchoError
+from echo_core.errors import DatabaseRefused, DatabaseUnavailable, EchoError
 from echo_core.logs import Log
 from echo_core.storage.database import Database
 
 MAXIMUM_MESSAGES = 10_000
 MAXIMUM_BYTES = 64 * 1024 * 1024  # more than a person says in a year, less than any disk misses
+ABANDONED_SECONDS = 3600.0  # writing one takes milliseconds
+
+_SHORT_OF = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # nothing is wrong with the file: later it can be read
 
 _order = count()  # keeps the order of messages put within one tick of the clock
 
@@ -41,6 +45,7 @@ class Outbox:
         self.folder = folder
         self.refused: dict[str, EchoError] = {}  # by uid: what the database did not want when its turn came
         self._log = log
+        self._waiting_because = ""
 
     def put(self, message: Message) -> None:
         """Safe on disk when this returns. Raises EchoError when the outbox is full or the disk refuses."""
@@ -81,6 +86,8 @@ class Outbox:
         if not self._files():
             return sent
         with self._drain_lock() as alone:
+            if alone:
+                self._sweep()
             while alone and (files := self._files()):
                 for path in files:
                     message = self._read(path)
@@ -91,10 +98,14 @@ class Outbox:
                     except DatabaseUnavailable:
                         return sent
                     except EchoError as error:
+                        if isinstance(error, DatabaseRefused) and error.passing:
+                            self._say_waiting(str(error))
+                            return sent
                         self.refused[message.uid] = error
                         self._set_aside(path, str(error))
                         continue
                     path.unlink(missing_ok=True)
+                    self._waiting_because = ""
                     sent += 1
                     await asyncio.sleep(0)
         return sent
@@ -135,9 +146,26 @@ class Outbox:
             return Message.from_json(json.loads(path.read_bytes()))
         except FileNotFoundError:
             return None
-        except (EchoError, OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        except OSError as error:
+            if error.errno in _SHORT_OF:
+                raise
             self._set_aside(path, f"it can't be read: {error}")
             return None
+        except (EchoError, ValueError, TypeError, KeyError, RecursionError) as error:
+            self._set_aside(path, f"it can't be read: {error}")
+            return None
+
+    def _say_waiting(self, reason: str) -> None:
+        if reason != self._waiting_because and self._log is not None:
+            self._log.warn("outbox", f"held messages wait, because the database refused for now: {reason}")
+        self._waiting_because = reason
+
+    def _sweep(self) -> None:
+        """Remove what writers left half done when they were killed: nobody was told that it is safe."""
+        for path in self.folder.glob("*.tmp"):
+            with suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
+                    path.unlink()
 
     def _set_aside(self, path: Path, reason: str) -> None:
         aside = path.with_suffix(".bad")

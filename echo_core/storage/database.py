@@ -23,6 +23,10 @@ Connection = psycopg.AsyncConnection[Row]
 # Errors raised by our own triggers and constraints, told apart by SQLSTATE.
 _REFUSALS = {"EC001": UnknownRole, "EC002": UnknownRole, "EC003": DatabaseRefused, "EC004": DatabaseRefused}
 
+# The server's state, not the statement, is at fault: read-only, rolled back, no such database, schema or table (yet), no
+# right to it, in use, told to stop, out of its own order. Source: PostgreSQL's appendix "Error Codes".
+_PASSING = ("25", "28", "3D", "3F", "40", "42P01", "42501", "55", "57", "58", "F0", "XX")
+
 
 @dataclass(frozen=True, slots=True)
 class DatabaseLimits:
@@ -85,7 +89,7 @@ class Database:
                     watchdog.cancel()
             except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError, OSError) as error:
                 if isinstance(error, psycopg.Error) and error.sqlstate and not _is_lost(error):
-                    raise DatabaseRefused(_one_line(error)) from error
+                    raise _refused(error, _one_line(error)) from error
                 reason, self._cut_reason = self._cut_reason or _one_line(error), ""
                 await self._lost(reason)
                 raise DatabaseUnavailable(f"PostgreSQL can't be reached: {reason}") from error
@@ -190,7 +194,13 @@ def _refusal(error: psycopg.Error) -> Exception:
         ("message_", "decision_")
     ):
         return InvalidMessage(f"refused by {error.diag.constraint_name}: {text}")
-    return DatabaseRefused(text)
+    return _refused(error, text)
+
+
+def _refused(error: psycopg.Error, text: str) -> DatabaseRefused:
+    refusal = DatabaseRefused(text)
+    refusal.passing = (error.sqlstate or "").startswith(_PASSING)
+    return refusal
 
 
 def _one_line(error: BaseException) -> str:

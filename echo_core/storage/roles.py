@@ -14,9 +14,13 @@ from echo_core.storage.queries import query
 async def sync_roles(connection: AsyncConnection[Any], organisation: Organisation, active: Set[str] | None) -> None:
     """Insert, update and retire roles. `active` is the roster, or None to leave each role as active as it is.
 
-    A role that left the file becomes inactive: what it said stays on record. System roles are never touched.
+    A role whose agents report from another machine is active whatever the roster of this one. A role that left the file
+    becomes inactive: what it said stays on record. System roles are never touched.
     """
     async with connection.transaction():
+        if active is not None:
+            reporting = await (await connection.execute(query("reporting_roles"))).fetchall()
+            active = {*active, *(row["role"] if isinstance(row, dict) else row[0] for row in reporting)}
         for role in organisation.roles.values():
             await connection.execute(
                 query("upsert_role"),

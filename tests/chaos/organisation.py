@@ -24,7 +24,7 @@ from echo_core.services import EmbeddedServers
 from echo_core.settings import Settings, parse_roster
 from echo_core.supervisor.child import ProcessId, lock_holder
 from echo_core.supervisor.client import SupervisorClient
-from tests.chaos.link import Link
+from tests.support.link import Link
 from tests.support.servers import new_data_dir, remove_data_dir
 
 LIMITS = {"startup": 8, "broadcast": 6, "self_selection": 8, "discussion": 8, "consensus": 8, "synthesis": 8}

@@ -16,6 +16,7 @@ class Link:
         self.port = 0
         self._open = asyncio.Event()
         self._open.set()
+        self._deaf = False
         self._server: asyncio.Server | None = None
         self._ends: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -33,7 +34,12 @@ class Link:
         """Nothing gets through any more, and nobody is told. New connections are accepted and not answered."""
         self._open.clear()
 
+    def deafen(self) -> None:
+        """What is said still arrives; the answers get lost, until `restore`."""
+        self._deaf = True
+
     def restore(self) -> None:
+        self._deaf = False
         self._open.set()
 
     async def close(self) -> None:
@@ -55,7 +61,7 @@ class Link:
             far_reader, far_writer = await asyncio.open_unix_connection(self.target)
             ends.append(far_writer)
             self._ends.add(far_writer)
-            await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))
+            await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer, answers=True))
         except OSError:
             return  # the far end is down: that is for the two that talk to find out
         finally:
@@ -64,9 +70,11 @@ class Link:
                 end.transport.abort()
             self._tasks.discard(task)
 
-    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, answers: bool = False) -> None:
         while data := await source.read(CHUNK_BYTES):
             await self._open.wait()
+            if answers and self._deaf:
+                continue
             sink.write(data)
             await sink.drain()
         with suppress(OSError, RuntimeError):  # it may be aborted by now
