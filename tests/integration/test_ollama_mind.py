@@ -180,7 +180,7 @@ async def test_a_slow_answer_ends_at_its_limit(make: Make, ollama_server: Ollama
     await ollama_server.script({"kind": "slow", "seconds": 30})
     vote = await make(limits=CallLimits(answer=1, total=5)).vote(QUESTION, [])
     assert vote.source == "rules"
-    assert "no answer within 1 s" in vote.fallback_reason
+    assert "no answer within 1" in vote.fallback_reason
     assert [call.outcome for call in calls] == ["timeout"]
 
 
