@@ -38,9 +38,12 @@ DELAY_SECONDS = 600.0  # between two launches, at most
 class Supervisor:
     """Keeps the processes of one data directory until asked to stop. See the package's child module for one process."""
 
-    def __init__(self, settings: Settings, organisation: Organisation, log: Log) -> None:
+    def __init__(
+        self, settings: Settings, organisation: Organisation, log: Log, *, policy: RestartPolicy | None = None
+    ) -> None:
         self.settings = resolve_urls(settings)
         self._given = settings
+        self._policy = policy or RestartPolicy()
         self._organisation = organisation
         self._log = log
         self._servers = ServerKeeper(
@@ -244,9 +247,7 @@ class Supervisor:
 
     def _process(self, name: str, command: list[str]) -> Child:
         environment = {**os.environ, **self.settings.environment()}
-        return Child(
-            name, command, environment, self.settings.run_dir, self.settings.logs_dir / f"{name}.log", RestartPolicy()
-        )
+        return Child(name, command, environment, self.settings.run_dir, self.settings.logs_dir / f"{name}.log", self._policy)
 
     def _launch(self, key: tuple[str, int]) -> None:
         child = self._children.setdefault(key, self._make_child(key))
