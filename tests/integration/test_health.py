@@ -1,0 +1,118 @@
+"""Health of a real agent as others see it: by Redis, and by the database while Redis is away."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from echo_core.bus.announcements import Announcements
+from echo_core.bus.message import Message
+from echo_core.bus.publish import publish
+from echo_core.health.breaker import BreakerState
+from echo_core.health.follow import follow_agent_status, follow_heartbeats
+from echo_core.health.monitor import HealthMonitor, HealthPolicy
+from echo_core.health.states import AgentState
+from echo_core.settings import Settings
+from echo_core.storage.database import Database
+from tests.support.eventually import eventually
+
+AT_WORK = (AgentState.HEALTHY, AgentState.BUSY)
+
+
+@pytest.fixture
+async def agent(settings: Settings) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "echo_core.agents", "cto", "--autonomous", "--supervised"),
+        env={**os.environ, **settings.environment(), "ECHO_LLM": "off"},
+    )
+    yield process
+    with suppress(ProcessLookupError):
+        process.send_signal(signal.SIGCONT)
+        process.kill()
+    await process.wait()
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url, name="test")
+    yield database
+    await database.close()
+
+
+async def watch(monitor: HealthMonitor) -> None:
+    while True:
+        monitor.tick()
+        await asyncio.sleep(0.05)
+
+
+async def test_a_stopped_agent_is_late_then_down_and_healthy_again_when_it_goes_on(
+    agent: asyncio.subprocess.Process, redis_url: str
+) -> None:
+    changes: list[tuple[str, str]] = []
+    monitor = HealthMonitor(
+        HealthPolicy(late_seconds=3.0, down_seconds=5.0),
+        on_transition=lambda health, old, new, reason: changes.append((old, new)),
+    )
+    announcements = Announcements(redis_url, name="monitor")
+    tasks = [asyncio.create_task(follow_heartbeats(monitor, announcements)), asyncio.create_task(watch(monitor))]
+    try:
+        health = monitor.agent("cto")
+        await eventually(lambda: health.state in AT_WORK)
+        agent.send_signal(signal.SIGSTOP)
+        await eventually(lambda: health.state is AgentState.DOWN, timeout=20)
+        assert health.breaker.state is BreakerState.OPEN
+        assert not monitor.live("cto")
+        agent.send_signal(signal.SIGCONT)
+        await eventually(lambda: health.state in AT_WORK)
+        await eventually(lambda: health.breaker.state is BreakerState.CLOSED)  # with the first beat after its wait
+        assert monitor.live("cto")
+        kept = [(old, new) for old, new in changes if {old, new} != set(AT_WORK)]
+        assert [new for _, new in kept][-3:] == [AgentState.LATE, AgentState.DOWN, AgentState.HEALTHY]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await announcements.close()
+
+
+async def test_without_redis_a_message_is_found_by_catch_up_and_health_is_read_from_the_database(
+    settings: Settings, tmp_path: Path, database: Database
+) -> None:
+    nowhere = f"unix://{tmp_path}/none.sock"
+    environment = {**os.environ, **settings.with_urls(settings.database_url, nowhere).environment(), "ECHO_LLM": "off"}
+    agent = await asyncio.create_subprocess_exec(
+        sys.executable, *("-m", "echo_core.agents", "cto", "--autonomous", "--supervised"), env=environment
+    )
+    monitor, announcements = HealthMonitor(), Announcements(nowhere, name="monitor")
+    assert not await announcements.publish("messages:cto", {})
+    following = asyncio.create_task(follow_agent_status(monitor, announcements, database))
+    try:
+        sent = await publish(database, announcements, Message.compose("operator", "cto", "request", "Are you there?"))
+
+        async def handled() -> bool:
+            row = await database.fetch_one("delivery_state", {"role": "cto", "message_id": sent.id})
+            return row is not None and row["state"] == "handled"
+
+        await eventually(handled)
+        await eventually(lambda: monitor.agent("cto").state in AT_WORK)
+        # Its clock, or the database's, goes back by an hour: the next report counts all the same.
+        async with database.session() as connection:
+            await connection.execute("UPDATE agent_status SET last_heartbeat = last_heartbeat - interval '1 hour'")
+        heard = monitor.agent("cto").heard_at
+        await eventually(lambda: (monitor.agent("cto").heard_at or 0) > (heard or 0))
+        monitor.tick()
+        assert monitor.agent("cto").state in AT_WORK
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        agent.terminate()
+        assert await agent.wait() == 0
+        await announcements.close()
