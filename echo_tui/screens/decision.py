@@ -92,7 +92,11 @@ class DecisionScreen(Sheet):
 
     def _paint_list(self) -> None:
         record = self.state.decision
-        rows = self._rows or ([_row_of(record)] if record is not None else [])
+        rows = self._rows
+        if record is not None:  # what is shown is newer than what was listed
+            known = any(row["id"] == record.id for row in rows)
+            rows = [_row_of(record) if row["id"] == record.id else row for row in rows]
+            rows = rows if known else [_row_of(record), *rows]
         self.query_one(DecisionList).show(rows, record.id if record else None)
 
     def _keys(self, record: DecisionRecord | None) -> list[Key]:
@@ -156,7 +160,8 @@ class DecisionScreen(Sheet):
             heard = "Everybody in the discussion reads it in the next round."
             said = await self.app.push_screen_wait(AskText("Speak in the discussion", heard, does="say it", needed=True))
             if said:
-                self.post_message(Say("speak", record.id, text=said))
+                number = record.phases[Phase.DISCUSSION - 1].detail.get("round")
+                self.post_message(Say("speak", record.id, text=said, **({"round": number} if number else {})))
 
     def action_another_round(self) -> None:
         record = self._open("No discussion to go back to")

@@ -264,7 +264,7 @@ def _flow(facts: Iterable[str], width: int) -> list[Content]:
     lines: list[str] = []
     for fact in map(inert, facts):
         if lines and len(lines[-1]) + len(fact) + 3 <= width:
-            lines[-1] += f" · {fact}"
+            lines[-1] += f" {either('·', '-')} {fact}"
         else:
             lines.append(clip(fact, width))
     return [Content.styled(line, "$text-muted") for line in lines]

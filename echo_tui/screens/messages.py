@@ -78,6 +78,7 @@ class MessagesScreen(Sheet):
         self._listed: dict[str, Listed] = {}
         self._read = False
         self._dead_only = False
+        self._drawn: tuple[object, ...] = ()
 
     def body(self) -> Iterable[Widget]:
         yield Container(
@@ -101,6 +102,13 @@ class MessagesScreen(Sheet):
         self.set_class(self.size.width >= _BESIDE, "beside")
         self.set_class(not self._listed, "empty")
         self.query_one("#empty", Static).update(Content.styled(self._empty(), _MUTED))
+        drawn = (self._listed, self.size.width, self.state.titles)
+        if drawn != self._drawn:  # a new state comes every second, new messages less often
+            self._drawn = drawn
+            self._paint_table()
+        self._paint_one()
+
+    def _paint_table(self) -> None:
         width = self.size.width * 3 // 5 if self.size.width >= _BESIDE else self.size.width
         columns = [column for column, least in _COLUMNS if self.size.width >= least]
         if self.size.width >= NARROW:
@@ -112,7 +120,6 @@ class MessagesScreen(Sheet):
         names = [column.label for column in columns]
         rows = {key: [self._cells(one)[name] for name in names] for key, one in self._listed.items()}
         self.query_one(LiveTable).show_rows(columns, rows)
-        self._paint_one()
 
     def _empty(self) -> str:
         if self.link is None:

@@ -92,7 +92,8 @@ class Sheet(OverScreen):
 
     def trouble(self, text: str, *, urgent: bool = True) -> None:
         """One line in this screen alone: what is asked again every two seconds must not flood the event line."""
-        self.query_one("#answer", Line).say([(inert(text), "$warning" if urgent else "$text-muted")])
+        if self.is_mounted:  # before that there is nobody to read it
+            self.query_one("#answer", Line).say([(inert(text), "$warning" if urgent else "$text-muted")])
 
 
 def _cells(key: Key) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from rich.style import Style
 from rich.text import Text
@@ -59,6 +59,7 @@ class LiveTable(DataTable[Text]):
         super().__init__(id=id, cursor_type="row", cursor_foreground_priority="renderable")
         self._shown_columns: tuple[Column, ...] = ()
         self._shown: dict[str, tuple[Part, ...]] = {}
+        self._styles: dict[str, Style] = {}  # of the present theme, by tone
 
     def on_mount(self) -> None:
         self.app.theme_changed_signal.subscribe(self, lambda _theme: self._again())
@@ -85,6 +86,7 @@ class LiveTable(DataTable[Text]):
             self._shown = wanted
 
     def _again(self) -> None:
+        self._styles.clear()
         self._fill(self._shown)
 
     def _rebuild(self, columns: tuple[Column, ...], rows: dict[str, tuple[Part, ...]]) -> None:
@@ -110,5 +112,10 @@ class LiveTable(DataTable[Text]):
 
     def _cell(self, cell: Part, column: Column) -> Text:
         text, tone = cell
-        style: Any = self.get_component_rich_style(f"live-table--{tone}", partial=True) if tone else Style()
+        style = self._style(tone)
         return Text(fit(text, column.width, right=column.right), style=style, no_wrap=True, end="")
+
+    def _style(self, tone: str) -> Style:
+        if tone and tone not in self._styles:
+            self._styles[tone] = self.get_component_rich_style(f"live-table--{tone}", partial=True)
+        return self._styles[tone] if tone else Style.null()

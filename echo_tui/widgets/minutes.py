@@ -106,7 +106,9 @@ def _nothing_yet(page: Page, state: RoomState) -> None:
 
 def _question(page: Page, record: DecisionRecord) -> None:
     page.text((record.subject, "bold"), first=(f"#{record.number}  ", MUTED))
-    page.text((f"{record.mode} · asked {local(record.inserted_at)}", MUTED), indent=len(f"#{record.number}  "))
+    page.text(
+        (f"{record.mode} {either('·', '-')} asked {local(record.inserted_at)}", MUTED), indent=len(f"#{record.number}  ")
+    )
     if record.body.strip():
         page.blank()
         bar = either("│ ", "| ")
@@ -144,7 +146,8 @@ def _outcome(page: Page, state: RoomState, record: DecisionRecord) -> None:
         page.heading("Dissent")
         for dissent in outcome["dissent"]:
             page.text((state.title(str(dissent.get("role", ""))), "bold"))
-            page.text((f"“{dissent.get('text', '')}”", ""), indent=2)
+            begin, end = either("“", '"'), either("”", '"')
+            page.text((f"{begin}{dissent.get('text', '')}{end}", ""), indent=2)
 
 
 def _verdict(record: DecisionRecord) -> str:

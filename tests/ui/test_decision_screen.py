@@ -148,6 +148,18 @@ async def test_the_chosen_decision_becomes_the_control_rooms_too() -> None:
         await eventually(lambda: link.chosen is None)
 
 
+async def test_the_list_is_never_behind_the_minutes_beside_it() -> None:
+    link = data.FixedLink()
+    screen = DecisionScreen(data.room(data.decision_in_phase(5)), link)  # type: ignore[arg-type]
+    app = Stage(screen)
+    async with app.run_test(size=WIDE):
+        await eventually(lambda: screen.query_one(DecisionList).option_count == 5)
+        screen.show(data.room(data.decided()))
+        await eventually(lambda: "approved 0.75" in text_of(app))
+        screen.show(data.room(data.decision_in_phase(1, id="b1", number=40)))
+        await eventually(lambda: screen.query_one(DecisionList).option_count == 6)
+
+
 async def test_an_unreachable_database_is_told_in_one_line_and_leaves_the_minutes() -> None:
     link = data.FixedLink()
     link.error = data.UNREACHABLE
@@ -177,7 +189,7 @@ async def test_what_the_operator_says_goes_into_the_discussion() -> None:
         await typed(pilot, "")
         assert "There is nothing here yet" in text_of(app)
         await typed(pilot, "Mind the freeze.\nIt is on the 15th.")
-    assert said(app) == [("speak", {"text": "Mind the freeze.\nIt is on the 15th."})]
+    assert said(app) == [("speak", {"text": "Mind the freeze.\nIt is on the 15th.", "round": 2})]
 
 
 async def test_escape_takes_a_word_back() -> None:
