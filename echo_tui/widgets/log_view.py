@@ -10,7 +10,7 @@ from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.cache import LRUCache
-from textual.geometry import Region
+from textual.geometry import Region, Size
 from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
@@ -91,12 +91,14 @@ class LogView(Widget, can_focus=True):
         self._matches: Matches | None = None
         self._current: int | None = None  # the line the search stands at
         self._visible: list[Strip] | None = None
+        self._visible_size = Size(0, 0)
         self._painted: tuple[Place, int, int] | None = None
         self._look: tuple[object, ...] = ()
         self._style_version = 0
         self._rows: LRUCache[int, list[Strip]] = LRUCache(CACHED_LINES)
         self._columns = Columns(1)
         self._styles: dict[str, Style] = {}
+        self._bare = False
 
     # What is in it
 
@@ -255,11 +257,11 @@ class LogView(Widget, can_focus=True):
 
     def _moved(self, place: Place, rows: int) -> Place:
         """`rows` further down, or up when negative, within what is kept."""
-        self._settle_look()
         number, row = place
         first, total = self._buffer.first, self._buffer.total
         if not self.wrap:
             return max(first, min(number + rows, total)), 0
+        self._settle_look()  # how many rows a line takes depends on it
         row += rows
         while row < 0 and number > first:
             number -= 1
@@ -321,12 +323,29 @@ class LogView(Widget, can_focus=True):
         else:
             self.refresh()
 
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """Without a border, padding or tint the rows are what they are: the general way costs more than drawing them."""
+        if crop.y == 0:
+            self._settle_look()
+        if not self._bare:
+            return super().render_lines(crop)
+        strips = [self.render_line(y) for y in crop.line_range]
+        for line_filter in self.get_line_filters():
+            background = self.background_colors[1]
+            strips = [strip.apply_filter(line_filter, background) for strip in strips]
+        if crop.column_span != (0, self.size.width):
+            strips = [strip.crop(*crop.column_span) for strip in strips]
+        return strips
+
     def render_line(self, y: int) -> Strip:
-        self._settle_look()
+        if y == 0:  # once a repaint: asking for the style costs as much as the rest of the row
+            self._settle_look()
         visible = self._visible
-        if visible is None or len(visible) != self._height:
+        if visible is None or self._visible_size != self.size:
+            self._settle_look()
             visible = self._visible = self._paint()
-        return visible[y] if y < len(visible) else Strip.blank(self.size.width, self.rich_style)
+            self._visible_size = self.size
+        return visible[y] if y < len(visible) else Strip.blank(self.size.width, self._styles["text"])
 
     def _settle_look(self) -> None:
         """Forgets the rows drawn when anything they depend on has changed."""
@@ -342,6 +361,9 @@ class LogView(Widget, can_focus=True):
         style_of: Callable[[str], Style] = self.get_component_rich_style
         self._styles = {name.removeprefix("log-view--"): style_of(name) for name in self.COMPONENT_CLASSES}
         self._styles["text"] = self.rich_style
+        styles = self.styles
+        edged = any(styles.gutter) or any(edge for edge, _ in styles.outline)
+        self._bare = not (edged or styles.tint.a or styles.has_rule("hatch") or self.opacity != 1.0)
 
     def _line_rows(self, number: int) -> list[Strip]:
         strips = self._rows.get(number)
