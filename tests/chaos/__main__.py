@@ -12,7 +12,7 @@ from tests.chaos.run import Size, run
 
 HOME, AWAY = "ceo,cto*2,chro,product_manager,operations_head", "senior_architect,test_lead"
 SHORT_HOME, SHORT_AWAY = "ceo,cto*2,product_manager", "senior_architect"
-SHORT = (18, 150, 2)
+SHORT = (18, 120, 2)
 FULL = (500, 5000, 30)
 
 

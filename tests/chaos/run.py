@@ -29,6 +29,7 @@ from tests.chaos.plan import Planned, plan, uid, write
 from tests.chaos.recovery import Recovery
 from tests.chaos.schedule import Fault, schedule
 
+SHORT_SECONDS, LONG_SECONDS = 2.5, 60.0  # what a fault may last in a short run, and in a whole one
 AT_ONCE = 4  # faults in flight
 TRIES = 40  # to find somebody to hit
 STILL_SECONDS = 90.0  # without any change before what is left counts as hung
@@ -86,7 +87,8 @@ class Run:
             planned = self._prepare_senders()
             keeper = asyncio.create_task(self._keep(), name="keep an eye on it")
             saying = asyncio.create_task(self._say(), name="say something")
-            await self._inject(schedule(size.seed, size.faults))
+            longest = SHORT_SECONDS if size.short else LONG_SECONDS
+            await self._inject(schedule(size.seed, size.faults, longest_seconds=longest))
             saying.cancel()
             await asyncio.gather(saying, return_exceptions=True)
             healed = time.monotonic()

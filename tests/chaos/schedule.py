@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 # How often a kind is drawn, against the others. Faults of servers are dear: each stops the whole organisation for a while.
@@ -50,18 +49,22 @@ class Fault:
     choice: float  # 0 to 1: which of the possible victims, whoever they are then
 
 
-def schedule(seed: int, faults: int, *, kinds: Sequence[str] = tuple(WEIGHTS)) -> list[Fault]:
-    """Every kind at least once when there are enough of them, the rest drawn by weight, in an order drawn too."""
+def schedule(seed: int, faults: int, *, longest_seconds: float = 60.0) -> list[Fault]:
+    """Every kind at least once when there are enough of them, the rest drawn by weight, in an order drawn too.
+
+    `longest_seconds` cuts what would last longer, and leaves out the kinds that could not do their harm in that time.
+    """
     draw = random.Random(f"faults {seed}")
-    drawn = list(kinds[:faults]) if faults >= len(kinds) else draw.sample(list(kinds), faults)
-    drawn += draw.choices(list(kinds), [WEIGHTS[kind] for kind in kinds], k=faults - len(drawn))
+    kinds = [kind for kind in WEIGHTS if LASTING.get(kind, (0.0,))[0] <= longest_seconds]
+    drawn = list(kinds) if faults >= len(kinds) else draw.sample(kinds, faults)
+    drawn += draw.choices(kinds, [WEIGHTS[kind] for kind in kinds], k=faults - len(drawn))
     draw.shuffle(drawn)
     return [
         Fault(
             number=number,
             kind=kind,
             pause_seconds=draw.uniform(0.1, 1.2),
-            lasts_seconds=draw.uniform(*LASTING[kind]) if kind in LASTING else 0.0,
+            lasts_seconds=min(longest_seconds, draw.uniform(*LASTING[kind])) if kind in LASTING else 0.0,
             alone=draw.random() < 0.7 and kind != "stop an agent for long",
             choice=draw.random(),
         )
