@@ -21,7 +21,7 @@ from echo_tui.logs.row import Columns, Row, cut
 from echo_tui.widgets.frame_clock import FrameClock
 
 WHEEL_ROWS = 3
-CACHED_LINES = 512  # a few screens, for scrolling to and fro
+CACHED_LINES = 200  # a few screens, for scrolling to and fro; a drawn row takes some 4 KB
 
 Place = tuple[int, int]  # a line's number, and which of its rows
 

@@ -265,3 +265,17 @@ async def test_every_row_fills_the_width_exactly(width: int) -> None:
             view.wrap = wrap
             assert {view.render_line(y).cell_length for y in range(HEIGHT)} == {width}
             assert {sum(cell_len(segment.text) for segment in view.render_line(y)) for y in range(HEIGHT)} == {width}
+
+
+async def test_a_change_of_theme_or_a_border_repaints_every_row() -> None:
+    view = LogView()
+    view.append(lines(0, 50))
+    async with shown(view) as pilot:
+        before = view.render_line(0)
+        pilot.app.theme = "textual-light"
+        await eventually(lambda: view.render_line(0) != before)
+        assert shows(view, 40, 49)
+        view.styles.border = ("solid", "red")
+        await eventually(lambda: screen(view)[0].startswith("┌"))
+        await eventually(lambda: screen(view)[-2].rstrip("│ ").endswith("line 49"))
+        assert screen(view)[1].rstrip("│ ").endswith("line 42")
