@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import work
@@ -57,7 +58,7 @@ class EchoApp(App[int]):
     """`connect=False`: nothing is started or reached; states are handed in with `show` (pictures, tests)."""
 
     TITLE = "ECHO"
-    CSS_PATH = "echo.tcss"
+    CSS_PATH = Path(__file__).with_name("echo.tcss")
     BINDINGS: ClassVar[list[BindingType]] = APP_BINDINGS
     COMMAND_PALETTE_BINDING = "ctrl+p"
 

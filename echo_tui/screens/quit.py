@@ -46,12 +46,13 @@ class QuitScreen(ModalScreen[str]):
         self._stopping = False
 
     def compose(self) -> ComposeResult:
-        going = f"; {self._open} open decision{'' if self._open == 1 else 's'} would go on later" if self._open else ""
+        several = "decision goes" if self._open == 1 else "decisions go"
+        going = f"\n{self._open} open {several} on from where it stands, now or later." if self._open else ""
         agents = f"{self._agents} agent{'' if self._agents == 1 else 's'}"
         with Vertical():
-            yield Static("Leave the control room?", id="title", markup=False)
+            yield Static(f"Leave the control room?{going}", id="title", markup=False)
             yield OptionList(
-                Option(Content(f"s  stop everything: {agents} and the servers{going}"), id="stop"),
+                Option(Content(f"s  stop everything: {agents} and the servers"), id="stop"),
                 Option(Content("l  leave it running: `echo-tui` comes back to it"), id="detach"),
                 Option(Content("q  stay"), id="stay"),
                 id="choices",

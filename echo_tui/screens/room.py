@@ -177,7 +177,7 @@ class Room(Screen[None]):
     def on_resize(self) -> None:
         width, height = self.size
         self.set_class(width < NARROW_COLUMNS or height < LOW_ROWS, "-narrow")
-        self.phases.styles.width = 30 if width >= 150 else 24
+        self.phases.styles.width = 31 if width >= 150 else 27
         self.panes.narrow = self.has_class("-narrow")
         small = width < SMALLEST[0] or height < SMALLEST[1]
         self.set_class(small, "-small")

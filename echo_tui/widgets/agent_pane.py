@@ -38,7 +38,7 @@ class PaneHeader(Widget):
         left: list[Part] = [(number, muted), (f"{shape} ", "" if focused else colour), (inert(agent.title), "bold")]
         text, style = doing(agent)
         left.append((f"  {text}", "" if focused else style))
-        return Content.assemble(" ", row(left, [(f" {_when(agent)}", muted)], self.size.width - 2), " ")
+        return Content.assemble(row(left, [(f" {_when(agent)}", muted)], self.size.width - 1), " ")
 
 
 def doing(agent: AgentView) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from echo_tui.glyphs import light_glyph
 from echo_tui.state import RoomState
 
 _SHORT = {"postgresql": "postgres", "redis": "redis", "ollama": "ollama"}
+_SHORTEST = {"postgresql": "pg"}
 _WIDE = 110  # columns from which a light has its name and what it means
 
 
@@ -48,7 +49,7 @@ class StatusHeader(Widget):
             parts.append((f"{shape} ", colour))
             quiet = light.state in ("up", "starting") or width < _WIDE
             why = "" if quiet else f" {light.state}" + (f": {clip(light.detail, 24)}" if light.name == "ollama" else "")
-            text = f"{_SHORT.get(light.name, light.name)}{why}" if width >= 90 else light.name[0].upper()
+            text = f"{(_SHORT if width >= 90 else _SHORTEST).get(light.name, light.name)}{why}"
             parts.append((f"{text}  ", "$text-muted" if light.state != "down" else "$error"))
         if self.now is not None:
             parts.append((f"{self.now:%H:%M:%S}", "$text-muted"))

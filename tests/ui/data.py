@@ -65,7 +65,7 @@ def agent(role: str, state: str = "healthy", **changes: Any) -> AgentView:
         "mind": "rules",
         "rss_bytes": 47_300_000 + 600_000 * index,
         "cpu_percent": round(0.3 + 0.2 * index, 1),
-        "log_path": f"/home/ada/.local/share/echo/logs/{role}.log",
+        "log_path": f"~/.local/share/echo/logs/{role}.log",
     }
     return AgentView(**{**values, **changes})
 
@@ -94,9 +94,10 @@ def crashed_agents() -> tuple[AgentView, ...]:
 
 
 def launching_agents() -> tuple[AgentView, ...]:
-    """Two up, one starting."""
-    starting = agent("chro", "starting", pid=41_227, heartbeat_age=None, mind="", activity="", rss_bytes=0, cpu_percent=0.0)
-    return (agent("ceo"), agent("cto"), starting)
+    """Two up, one starting, three still to be launched."""
+    nothing: dict[str, Any] = {"heartbeat_age": None, "mind": "", "activity": "", "rss_bytes": 0, "cpu_percent": 0.0}
+    later = [agent(role, "starting", pid=None, **nothing) for role in list(TITLES)[3:]]
+    return (agent("ceo"), agent("cto"), agent("chro", "starting", pid=41_227, **nothing), *later)
 
 
 def snapshot(*, crashed: bool = False, launching: bool = False, ollama: bool = False, **changes: Any) -> Snapshot:
@@ -104,7 +105,7 @@ def snapshot(*, crashed: bool = False, launching: bool = False, ollama: bool = F
     light = DependencyView("ollama", "up", "2 models") if ollama else DependencyView("ollama", "off", "rules")
     values: dict[str, Any] = {
         "at": NOW.timestamp(),
-        "data_dir": "/home/ada/.local/share/echo",
+        "data_dir": "~/.local/share/echo",
         "organisation": "Acme Robotics",
         "database_url": "postgresql://echo@/echo?host=/tmp/echo-1000-4f21",
         "redis_url": "unix:///tmp/echo-1000-4f21/valkey.sock",
