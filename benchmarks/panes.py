@@ -85,7 +85,7 @@ def show_panes(kind: str, folder: Path, report: int) -> None:
         CSS = "Grid { grid-size: 3 3; } RichLog { scrollbar-size: 0 0; }"
 
         def compose(self) -> ComposeResult:
-            self.taken = 0
+            self.taken, self.told = 0, time.monotonic()
             self.panes: dict[str, LogView | RichLog] = {
                 f"agent{number}": LogView() if kind == "ours" else RichLog(max_lines=KEPT_LINES) for number in range(PANES)
             }
@@ -109,12 +109,16 @@ def show_panes(kind: str, folder: Path, report: int) -> None:
             pane = self.panes[name]
             if isinstance(pane, LogView):
                 pane.append(lines)
-            else:
-                for line in lines:
-                    pane.write(line.decode("utf-8", "replace"))
-            self.taken += len(lines)
+                self.taken += len(lines)
+                return
+            for line in lines:
+                pane.write(line.decode("utf-8", "replace"))
+                self.taken += 1
+                if time.monotonic() - self.told > TELL_SECONDS:  # no timer runs before the whole batch is drawn
+                    self.tell()
 
         def tell(self) -> None:
+            self.told = time.monotonic()
             os.write(report, f"t {time.monotonic()} {self.taken}\n".encode())
 
         def on_key(self, event: events.Key) -> None:
