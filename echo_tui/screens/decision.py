@@ -100,20 +100,20 @@ class DecisionScreen(Sheet):
         self.query_one(DecisionList).show(rows, record.id if record else None)
 
     def _keys(self, record: DecisionRecord | None) -> list[Key]:
-        choose: list[Key] = [("t", "minutes" if self.has_class("choosing") else "all decisions")]
+        choose: list[Key] = [("t", "minutes" if self.has_class("choosing") else "list")]
         choose = choose if self.size.width < NARROW else [("tab", "list")]
         if record is None:
             return choose
         if record.status in ENDED:
-            return [("g", "write the minutes"), *choose]
+            return [("g", "export the minutes"), *choose]
         if record.status == "escalated":
             return [("y", "approve"), ("w", "reject"), ("i", "another round"), ("s", "speak"), ("c", "cancel"),
-                    ("g", "minutes"), *choose]  # fmt: skip
-        keys: list[Key] = [("n", "next phase"), ("p", "resume" if record.paused else "pause"), ("s", "speak")]
+                    ("g", "export"), *choose]  # fmt: skip
+        keys: list[Key] = [("n", "next"), ("a", "step" if record.pace == "auto" else "auto")]
+        keys += [("p", "resume" if record.paused else "pause"), ("s", "speak")]
         if record.phase >= Phase.DISCUSSION:
             keys.append(("i", "another round"))
-        keys += [("v", "overrule"), *choose, ("a", "step" if record.pace == "auto" else "automatic")]
-        return [*keys, ("e", "escalate"), ("c", "cancel"), ("g", "minutes")]
+        return [*keys, ("v", "overrule"), ("e", "escalate"), ("c", "cancel"), ("g", "export"), *choose]
 
     # -- the list ------------------------------------------------------------------------------------------------------
 
@@ -126,6 +126,7 @@ class DecisionScreen(Sheet):
         except EchoError as error:
             self.trouble(str(error))
             return
+        self.relieved()
         self._paint_list()
 
     @on(OptionList.OptionSelected)

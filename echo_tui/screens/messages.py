@@ -205,6 +205,7 @@ class MessagesScreen(Sheet):
         except EchoError as error:
             self.trouble(str(error))
             return
+        self.relieved()
         self._read = True
         self._listed = {str(message.id): (message, owed) for message, owed in found}
         self.paint()

@@ -136,6 +136,7 @@ class ModelsScreen(Sheet):
         except EchoError as error:
             self.trouble(str(error))
             return
+        self.relieved()
         self.paint()
 
 

@@ -105,6 +105,26 @@ async def test_an_unreachable_database_is_told_in_one_line_and_leaves_what_was_r
         await pilot.press("T")
         await pilot.pause()
         assert "Board meeting moved" in text_of(app)
+        link.error = None
+        await pilot.press("u")
+        await eventually(lambda: str(data.UNREACHABLE) not in text_of(app))
+
+
+async def test_what_the_control_room_tells_and_lacks_is_said_here_too() -> None:
+    screen = MessagesScreen(data.room(), data.FixedLink())  # type: ignore[arg-type]
+    app = Stage(screen)
+    async with app.run_test(size=WIDE) as pilot:
+        await listed(app)
+        screen.told("CTO stopped")
+        await pilot.pause()
+        assert "CTO stopped" in text_of(app)
+        screen.show(data.room(problem="no supervisor answers"))
+        await pilot.press("u")  # what can be read says nothing about the supervisor
+        await pilot.pause()
+        assert "no supervisor answers" in text_of(app)
+        screen.show(data.room())
+        await pilot.pause()
+        assert "no supervisor answers" not in text_of(app)
 
 
 async def test_without_a_way_to_the_database_it_says_so() -> None:
