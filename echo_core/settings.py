@@ -189,12 +189,15 @@ def _check_postgres(url: str) -> None:
 
 
 def _check_redis(url: str) -> None:
-    """Raises ValueError, TypeError or RedisError for what redis-py would refuse."""
+    """Raises ValueError or RedisError for what redis-py would refuse."""
     from redis.asyncio.connection import ConnectionPool
 
     if urlsplit(url).scheme == "unix" and not urlsplit(url).path:
         raise ValueError("the path of the socket is missing")
-    ConnectionPool.from_url(url).make_connection()
+    try:
+        ConnectionPool.from_url(url).make_connection()
+    except TypeError as error:  # parameters become keyword arguments there
+        raise ValueError("it has a parameter that redis-py does not know") from error
 
 
 def _check_ollama(url: str) -> None:
