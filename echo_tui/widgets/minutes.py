@@ -60,8 +60,10 @@ class Minutes(Widget):
         self._drawn: tuple[int, list[Content]] | None = None
 
     def show(self, state: RoomState) -> None:
-        self._state, self._drawn = state, None
-        self.refresh(layout=True)
+        told, self._state = _basis(self._state), state
+        if _basis(state) != told:
+            self._drawn = None
+            self.refresh(layout=True)
 
     def render(self) -> Content:
         return Content("\n").join(self._lines(self.content_size.width))
@@ -73,6 +75,15 @@ class Minutes(Widget):
         if self._drawn is None or self._drawn[0] != width:
             self._drawn = (width, minutes_lines(self._state, min(width, READABLE)))
         return self._drawn[1]
+
+
+def _basis(state: RoomState) -> tuple[object, ...]:
+    """What the lines depend on: a state comes with every heartbeat, and an ended decision changes no more."""
+    snapshot, decision = state.snapshot, state.decision
+    if decision is not None and decision.status not in ("pending", "escalated"):
+        return decision, state.titles
+    agents = [(agent.name, agent.state) for agent in state.agents]
+    return decision, state.titles, int(snapshot.at) if snapshot else state.waited_seconds, agents
 
 
 def minutes_lines(state: RoomState, width: int) -> list[Content]:
