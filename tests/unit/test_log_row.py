@@ -9,7 +9,7 @@ from rich.cells import cell_len
 
 from echo_core.logs import log_line
 from echo_tui.logs.buffer import LineBuffer, Matches
-from echo_tui.logs.line import LogLine, parse
+from echo_tui.logs.line import LogLine, _local_clock, parse
 from echo_tui.logs.row import CELL_CHARACTERS, Columns, Row
 
 
@@ -17,9 +17,11 @@ from echo_tui.logs.row import CELL_CHARACTERS, Columns, Row
 def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("TZ", "Europe/Berlin")
     time.tzset()
+    _local_clock.cache_clear()
     yield
     monkeypatch.undo()
     time.tzset()
+    _local_clock.cache_clear()
 
 
 def plain(row: Row) -> str:
