@@ -22,7 +22,6 @@ import redis.asyncio as redis
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from echo_core.agents.vitals import Vitals
 from echo_core.bus.announcements import Announcements
 from echo_core.bus.message import Message
 from echo_core.bus.publish import publish
@@ -33,13 +32,11 @@ from echo_core.services import EmbeddedServers
 from echo_core.settings import Settings
 from echo_core.storage.database import Database
 from echo_core.storage.migrations import ensure_schema
-from echo_core.storage.queries import query
 from echo_core.storage.roles import sync_roles
 
 ROUNDS = 20
 MESSAGES_PER_ROUND = 40
 THROUGHPUT_PER_ROUND = 150
-WAITING = 10_000
 WARM_UP = 60
 REST_SECONDS = 0.005
 BODY = "The question of this benchmark: shall we move the reporting database to another region this quarter?"
@@ -187,77 +184,6 @@ async def throughput(bench: Bench) -> dict[str, Any]:
     }
 
 
-async def catch_up(bench: Bench) -> dict[str, Any]:
-    """How fast 10,000 waiting messages are handled, over the raw claims and acknowledgements, and the memory it takes."""
-    await _leave_waiting(bench, "ceo")
-    await _leave_waiting(bench, "senior_architect")
-    raw_rate = await _raw_catch_up(bench, "senior_architect")
-    done = asyncio.Event()
-    count = 0
-    begin = time.perf_counter()
-    ended = begin
-
-    async def handle(message: Message) -> Effects | None:
-        nonlocal count, ended
-        bench.log.info("recv", f"#{message.id} {message.type} from {message.from_role}: {message.subject}")
-        count += 1
-        if count == WAITING:
-            ended = time.perf_counter()
-            done.set()
-        return None
-
-    database = Database(bench.database_url, name="ceo", durable=False)
-    announcements = Announcements(bench.redis_url, name="ceo")
-    receiver = Receiver(database, announcements, "ceo", "ceo-1@bench:1", handle, bench.log)
-    before = Vitals.rss_bytes()
-    begin = time.perf_counter()
-    running = asyncio.create_task(receiver.run())
-    await asyncio.wait_for(done.wait(), 300)
-    grown = Vitals.rss_bytes() - before
-    receiver.stop(5.0)
-    await running
-    await announcements.close()
-    await database.close()
-    rate = WAITING / (ended - begin)
-    return {
-        "messages": WAITING,
-        "raw_per_second": round(raw_rate),
-        "ours_per_second": round(rate),
-        "ratio": round(rate / raw_rate, 3),
-        "target_ratio": 0.5,
-        "grown_mib": round(grown / 2**20, 2),
-        "target_grown_mib": 20,
-    }
-
-
-async def _leave_waiting(bench: Bench, role: str) -> None:
-    async with bench.database.transaction(timeout=120) as connection:
-        await connection.execute(
-            "INSERT INTO messages (from_role, to_role, type, subject, content) "
-            "SELECT 'operator', %s, 'notification', 'Waiting ' || n, jsonb_build_object('body', %s::text) "
-            "FROM generate_series(1, %s) n",
-            [role, BODY, WAITING],
-        )
-
-
-async def _raw_catch_up(bench: Bench, role: str) -> float:
-    """The same statements, the same batches, one connection, nothing else."""
-    connection = await psycopg.AsyncConnection.connect(bench.database_url, autocommit=True, row_factory=dict_row)
-    await connection.execute("SET synchronous_commit TO off")
-    mine = {"role": role, "owner": "raw"}
-    begin = time.perf_counter()
-    handled = 0
-    while handled < WAITING:
-        claim = {**mine, "limit": 32, "lease_seconds": 15}
-        rows = await (await connection.execute(query("claim_deliveries"), claim)).fetchall()
-        ids = {"message_ids": [row["id"] for row in rows], "attempts": [row["attempts"] for row in rows]}
-        await connection.execute(query("ack_deliveries"), {**mine, **ids})
-        handled += len(rows)
-    rate = handled / (time.perf_counter() - begin)
-    await connection.close()
-    return rate
-
-
 async def measure(database_url: str, redis_url: str, folder: Path) -> dict[str, Any]:
     raw = await psycopg.AsyncConnection.connect(database_url, autocommit=True)
     await raw.execute(FLOOR_TABLE)
@@ -274,7 +200,6 @@ async def measure(database_url: str, redis_url: str, folder: Path) -> dict[str, 
         "send_to_handler": await send_to_handler(bench),
         "redis_leg": await redis_leg(bench),
         "throughput": await throughput(bench),
-        "catch_up": await catch_up(bench),
     }
     await bench.announcements.close()
     await bench.database.close()
