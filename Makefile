@@ -1,3 +1,4 @@
+# ECHO control room
 # `make run` and `make test` each set up what they need; the second time they set up nothing.
 PYTHON ?= python3
 VENV := .venv
@@ -13,30 +14,37 @@ VENV_COMMAND = $(PYTHON) -m venv $(VENV)
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --compile -c constraints.txt
 endif
 
-.PHONY: run test lint chaos bench screenshots snapshots clean
+.DEFAULT_GOAL := help
+.PHONY: help run test lint chaos bench screenshots snapshots clean
 
-run: $(VENV)/.compiled
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo '  ARGS="..." is handed on: make run ARGS="--delay 0", make test ARGS="tests/unit"'
+	@echo '  PYTHON=python3.12 chooses the Python (3.11 or newer) the first time'
+
+run: $(VENV)/.compiled ## the control room
 	@$(BIN)/echo-tui $(ARGS)
 
-test: $(VENV)/.dev $(VENV)/.compiled
+test: $(VENV)/.dev $(VENV)/.compiled ## all tests, on real servers of their own
 	@$(BIN)/python -m pytest $(ARGS)
 
-lint: $(VENV)/.dev
+lint: $(VENV)/.dev ## style, types, and that the core knows no screen
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-chaos: $(VENV)/.dev $(VENV)/.compiled
+chaos: $(VENV)/.dev $(VENV)/.compiled ## a storm of faults over an organisation at work, then an audit
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
-bench: $(VENV)/.dev $(VENV)/.compiled
-	@for b in bus start panes; do $(BIN)/python benchmarks/$$b.py; done
+bench: $(VENV)/.dev $(VENV)/.compiled ## every benchmark, each beside its raw floor, as JSON
+	@for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done
 
-screenshots: $(VENV)/.dev
+screenshots: $(VENV)/.dev ## the pictures of the README
 	$(BIN)/python -m tests.ui.screenshots screenshots
 
-snapshots: $(VENV)/.dev
+snapshots: $(VENV)/.dev ## accept what the screens look like now
 	$(BIN)/python -m pytest tests/ui --snapshot-update
 
 $(VENV)/.created:
@@ -59,5 +67,5 @@ $(VENV)/.compiled: $(VENV)/.installed $(SOURCES)
 	@$(BIN)/python -m compileall -q echo_core echo_tui
 	@touch $@
 
-clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+clean: ## remove the environment and what was built
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from echo_core.errors import EchoError
 from echo_core.settings import Settings
@@ -38,8 +39,19 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every command does."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"echo-agent: {message}; see `echo-agent --help`\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="echo-agent", description="Run one agent of an ECHO organisation.")
+    parser = _Parser(
+        prog="echo-agent",
+        description="Run one agent of an ECHO organisation by itself; `echo-tui up` runs all of them.",
+        epilog="Exit codes: 0 asked to stop, 1 failed, 2 wrong usage, 75 that agent runs already.",
+    )
     parser.add_argument("role", help="the role it plays, such as cto")
     parser.add_argument("--autonomous", action="store_true", help="run until told to stop, handling what the role is owed")
     parser.add_argument("--instance", type=_instance, default=1, metavar="N", help="which of several agents of the role")
@@ -47,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--database-url", metavar="URL", help="PostgreSQL; default: the data directory's own")
     parser.add_argument("--redis-url", metavar="URL", help="Redis; default: the data directory's own")
     parser.add_argument("--ollama-host", metavar="URL", help="where Ollama answers")
-    parser.add_argument("--organisation", metavar="FILE", help="the organisation's TOML file")
+    parser.add_argument("--organisation", metavar="FILE", help="another organisation than the default one, TOML")
     parser.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
     return parser
 

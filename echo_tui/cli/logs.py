@@ -27,12 +27,14 @@ TAIL_BYTES = 1024 * 1024  # from the end of each file, for the last lines
 
 def logs(
     settings: Settings,
-    names: Annotated[list[str] | None, typer.Argument(metavar="[ROLE]...", help="Only these; also conductor.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="ROLE", help="Only these; also conductor, supervisor.")
+    ] = None,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as lines are written.")] = False,
     lines: Annotated[int, typer.Option("-n", "--lines", metavar="N", help="The last N (200).", min=0)] = 200,
     json: options.Json = False,
 ) -> int:
-    """What the processes of the data directory logged. Times are UTC."""
+    """What the processes of the data directory logged, in the order it happened. Times are UTC."""
     wanted = tuple(names or ())
     present = {path.stem: path for path in _files(settings)}
     if wanted and not follow:

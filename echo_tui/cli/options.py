@@ -13,13 +13,19 @@ import typer
 
 from echo_core.settings import DEFAULT_ROSTER, Settings
 
-DataDir = Annotated[str | None, typer.Option("--data-dir", metavar="DIR", help="Where servers, logs and state live.")]
-DatabaseUrl = Annotated[str | None, typer.Option("--database-url", metavar="URL", help="Your own PostgreSQL.")]
-RedisUrl = Annotated[str | None, typer.Option("--redis-url", metavar="URL", help="Your own Redis.")]
-OllamaHost = Annotated[str | None, typer.Option("--ollama-host", metavar="URL", help="Where Ollama answers.")]
-Roster = Annotated[str | None, typer.Option("--roster", metavar="A,B,C", help="Who is launched: ceo,cto*2.")]
-Delay = Annotated[float | None, typer.Option("--delay", metavar="SECONDS", help="Between two launches (2).")]
-OrganisationFile = Annotated[str | None, typer.Option("--organisation", metavar="FILE", help="The organisation's TOML.")]
+DataDir = Annotated[str | None, typer.Option("--data-dir", metavar="DIR", help="Where its servers, logs and state live.")]
+DatabaseUrl = Annotated[
+    str | None, typer.Option("--database-url", metavar="URL", help="Your own PostgreSQL, postgresql://…")
+]
+RedisUrl = Annotated[str | None, typer.Option("--redis-url", metavar="URL", help="Your own Redis, redis://… or unix://…")]
+OllamaHost = Annotated[
+    str | None, typer.Option("--ollama-host", metavar="URL", help="Where Ollama answers (127.0.0.1:11434).")
+]
+Roster = Annotated[str | None, typer.Option("--roster", metavar="A,B,C", help="Who is launched, in order: ceo,cto*2.")]
+Delay = Annotated[float | None, typer.Option("--delay", metavar="SECONDS", help="Pause between two launches (2).")]
+OrganisationFile = Annotated[
+    str | None, typer.Option("--organisation", metavar="FILE", help="Another organisation than the default one, TOML.")
+]
 
 COMMON: dict[str, Any] = {
     "data_dir": DataDir,

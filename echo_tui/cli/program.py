@@ -16,6 +16,7 @@ from echo_tui.cli import decisions, doctor, logs, messages, options, organisatio
 app = typer.Typer(
     name="echo-tui",
     help="A control room for an organisation of AI agents. Without a command: the control room itself.",
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 3 escalated to a person, 4 out of time.",
     add_completion=False,
     no_args_is_help=False,
     rich_markup_mode=None,
@@ -43,16 +44,18 @@ def control_room(
     context.obj = {name: value for name in options.COMMON if (value := context.params.get(name)) is not None}
 
 
-app.command("up")(options.with_settings(organisation.up))
-app.command("run")(options.with_settings(run.run))
-app.command("send")(options.with_settings(messages.send))
-app.command("status")(options.with_settings(organisation.status))
+app.command("up", short_help="Start everything in the background; return when it is healthy.")(
+    options.with_settings(organisation.up)
+)
+app.command("run", short_help="Take one question through all six phases.")(options.with_settings(run.run))
+app.command("send", short_help="Send one message.")(options.with_settings(messages.send))
+app.command("status", short_help="What runs, and where its servers are reached.")(options.with_settings(organisation.status))
 app.command("doctor")(options.with_settings(doctor.doctor, check_data_dir=False))  # it tells what is wrong with it
 app.command("logs")(options.with_settings(logs.logs))
-app.command("messages")(options.with_settings(messages.messages))
+app.command("messages", short_help="The messages on record; dead letters.")(options.with_settings(messages.messages))
 app.command("decisions")(options.with_settings(decisions.decisions))
 app.command("export")(options.with_settings(decisions.export))
-app.command("stop")(options.with_settings(organisation.stop))
+app.command("stop", short_help="End everything that runs in the data directory.")(options.with_settings(organisation.stop))
 
 
 def program(arguments: Sequence[str]) -> int:

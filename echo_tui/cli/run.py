@@ -40,12 +40,16 @@ def run(
     settings: Settings,
     subject: Annotated[str, typer.Option("--subject", metavar="S", help="The question.")] = "",
     body: Annotated[str, typer.Option("--body", metavar="B", help="More about it; - reads standard input.")] = "",
-    mode: Annotated[str, typer.Option("--mode", metavar="M", help=", ".join(MODES) + ".")] = "collaborative",
-    resume: Annotated[str, typer.Option("--resume", metavar="ID", help="Follow an unfinished decision.")] = "",
+    mode: Annotated[
+        str, typer.Option("--mode", metavar="M", help="Who decides: " + ", ".join(MODES) + ".")
+    ] = "collaborative",
+    resume: Annotated[
+        str, typer.Option("--resume", metavar="ID", help="Follow an unfinished decision to its end: its id or number.")
+    ] = "",
     timeout: Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="Give up waiting.")] = DEFAULT_SECONDS,
     json: options.Json = False,
 ) -> int:
-    """All six phases; prints the minutes. Stops afterwards what it started itself."""
+    """Take one question through all six phases and print the minutes. Stops afterwards what it started itself."""
     if timeout <= 0:
         raise UsageError("--timeout takes seconds above 0")
     if resume and (subject or body):
