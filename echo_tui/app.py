@@ -142,7 +142,7 @@ class EchoApp(App[int]):
         await self.show(
             snapshot=snapshot, problem="", titles={**titles, **{a.role: a.title for a in snapshot.agents if a.instance == 1}}
         )
-        for item in agent_news(before, snapshot):
+        for item in agent_news(before, snapshot, self._clock()):
             self.tell(item.text, urgent=item.urgent)
             if item.log_line:
                 self.room.append(item.agent, [item.log_line])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
 from echo_core.health.states import AgentState
 from echo_core.logs import log_line
@@ -25,7 +26,7 @@ class AgentNews:
     log_line: bytes = b""
 
 
-def agent_news(before: Snapshot | None, now: Snapshot) -> Iterator[AgentNews]:
+def agent_news(before: Snapshot | None, now: Snapshot, at: datetime) -> Iterator[AgentNews]:
     old = {agent.name: agent for agent in before.agents} if before else {}
     ready = sum(agent.state in READY for agent in now.agents)
     for agent in now.agents:
@@ -33,7 +34,7 @@ def agent_news(before: Snapshot | None, now: Snapshot) -> Iterator[AgentNews]:
         if was is None or was.state == agent.state:
             continue
         if agent.state in _BAD:
-            yield _trouble(agent)
+            yield _trouble(agent, at)
         elif agent.state in READY and was.state == AgentState.STARTING:
             yield AgentNews(agent.name, f"{agent.title} is up ({ready} of {len(now.agents)})")
         elif agent.state in READY and was.state in _BAD:
@@ -45,16 +46,16 @@ def agent_news(before: Snapshot | None, now: Snapshot) -> Iterator[AgentNews]:
         yield AgentNews("", f"{count} message{'s' if count > 1 else ''} could not be handled: l shows why", urgent=True)
 
 
-def _trouble(agent: AgentView) -> AgentNews:
+def _trouble(agent: AgentView, at: datetime) -> AgentNews:
     match agent.state:
         case AgentState.CRASHED:
             again = "" if agent.restart_in is None else f", restart in {duration(agent.restart_in)}"
             text = f"{agent.exit}{again} ({agent.crashes} of {agent.crash_limit})"
-            line = log_line("ERROR", "exit", text).encode()
+            line = log_line("ERROR", "exit", text, at).encode()
             return AgentNews(agent.name, f"{agent.title} crashed: {text}", True, line)
         case AgentState.GAVE_UP:
             text = f"gave up after {agent.crashes} crashes, last: {agent.exit}; r starts it again"
-            return AgentNews(agent.name, f"{agent.title} {text}", True, log_line("ERROR", "exit", text).encode())
+            return AgentNews(agent.name, f"{agent.title} {text}", True, log_line("ERROR", "exit", text, at).encode())
         case AgentState.STALLED:
             return AgentNews(agent.name, f"{agent.title} makes no progress on {agent.activity}; r restarts it", True)
         case AgentState.LATE:

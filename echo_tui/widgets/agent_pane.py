@@ -43,8 +43,10 @@ class PaneHeader(Widget):
 
 def doing(agent: AgentView) -> tuple[str, str]:
     """What a person would say the agent does, inert, and its style."""
+    if agent.state == AgentState.CRASHED and agent.exit:
+        return inert(agent.exit.removeprefix("killed by ")), "$error"
     if agent.state in _TROUBLE:
-        return f"{agent.state} {inert(_short_exit(agent.exit))}".rstrip(), "$error"
+        return agent.state, "$error"
     if agent.state not in _CALM:
         return f"{agent.state}: {inert(agent.activity)}" if agent.state == AgentState.STALLED else agent.state, "$warning"
     if agent.state == AgentState.STARTING:
@@ -52,14 +54,10 @@ def doing(agent: AgentView) -> tuple[str, str]:
     return inert(agent.activity or "idle"), "$text-muted" if agent.activity in ("", "idle") else "$accent"
 
 
-def _short_exit(text: str) -> str:
-    return text.removeprefix("killed by ")
-
-
 def _when(agent: AgentView) -> str:
     """The heartbeat's age; of a crashed agent, when it comes back."""
     if agent.restart_in is not None:
-        return f"again in {duration(agent.restart_in)} ({agent.crashes}/{agent.crash_limit})"
+        return f"again in {duration(agent.restart_in)}"
     if agent.state in (AgentState.STOPPED, AgentState.CRASHED, AgentState.GAVE_UP):
         return ""
     return f"{duration(agent.heartbeat_age):>5}"

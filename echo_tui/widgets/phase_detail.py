@@ -78,18 +78,20 @@ def _broadcast(state: RoomState, decision: DecisionRecord, width: int) -> Iterat
 
 
 def _stances(state: RoomState, decision: DecisionRecord, width: int) -> Iterator[Content]:
-    yield _muted("Stances", width)
     answered = {item.role for item in decision.participations}
     for stance in ("lead", "assist", "observe", "none"):
-        for item in decision.participations:
-            if item.stance == stance:
-                style = "bold" if stance == "lead" else "" if stance == "assist" else "$text-muted"
-                left: list[Part] = [(f"{stance:<8}", "$text-muted"), (state.title(item.role), style)]
-                yield row(left, [(f" {item.confidence:.2f}", "$text-muted")], width)
+        items = [item for item in decision.participations if item.stance == stance]
+        if items:
+            yield _muted(stance.capitalize(), width)
+        style = "bold" if stance == "lead" else "" if stance == "assist" else "$text-muted"
+        for item in items:
+            yield row([("  ", ""), (state.title(item.role), style)], [(f" {item.confidence:.2f}", "$text-muted")], width)
     asked = decision.phases[Phase.SELF_SELECTION - 1].detail.get("asked", ())
-    for role in asked:
-        if role not in answered:
-            yield row([(f"{'…':<8}", "$text-muted"), (state.title(role), "$text-muted")], [], width)
+    waiting = [role for role in asked if role not in answered]
+    if waiting:
+        yield _muted("Judging", width)
+    for role in waiting:
+        yield row([("  ", ""), (state.title(role), "$accent")], [], width)
     if decision.participations:
         yield _sources("by", [item.source for item in decision.participations], width)
 
