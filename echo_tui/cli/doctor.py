@@ -40,8 +40,11 @@ def doctor(settings: Settings, json: options.Json = False) -> int:
 
 
 async def _doctor(settings: Settings, as_json: bool) -> int:
-    findings = [_python(), _data_directory(settings), _disk(settings), _organisation(settings), *_binaries(settings)]
-    findings += [*await _servers(settings), await _supervisor(settings), await _ollama(settings), _terminal()]
+    place = _data_directory(settings)
+    findings = [_python(), place, _organisation(settings), *_binaries(settings)]
+    if place.result == "ok":  # what is inside can't be looked at otherwise
+        findings += [_disk(settings), *await _servers(settings), await _supervisor(settings)]
+    findings += [await _ollama(settings), _terminal()]
     if as_json:
         say_json(
             [{"check": item.what, "result": item.result, "detail": item.detail, "advice": item.advice} for item in findings]

@@ -180,6 +180,15 @@ def test_a_data_directory_that_cannot_be_written_to_is_one_line(within: Within, 
         refused(within(*command, "--data-dir", str(place)), 2, str(place), "choose another with --data-dir")
 
 
+def test_the_doctor_names_a_data_directory_that_cannot_be_used_among_its_findings(within: Within, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("mine")
+    said = within("doctor", "--data-dir", str(file / "sub"))
+    assert (said.code, said.err) == (1, "")
+    (line,) = [line for line in said.out.splitlines() if line.startswith("fail")]
+    assert "choose another with --data-dir" in line
+
+
 def test_reading_where_nothing_ever_ran_says_how_to_begin(within: Within, tmp_path: Path) -> None:
     for command in (("messages",), ("decisions",), ("export", "1")):
         refused(within(*command), 1, "`echo-tui up --no-agents` starts it")
