@@ -309,7 +309,7 @@ class EchoApp(App[int]):
                 return
         self._sure = ("", 0, 0.0)
         self.tell(f"going on: {title}")
-        self.post_message(Say("advance", decision.id, phase=phase.phase))
+        self.post_message(Say("advance", decision.id, phase=phase.phase, state=phase.state))
 
     async def action_toggle_pace(self) -> None:
         decision = self.state.decision

@@ -6,7 +6,7 @@ from typing import Any
 
 from echo_core.workflow.phases import MAXIMUM_ROUNDS, Phases
 from echo_core.workflow.record import Phase
-from echo_core.workflow.state import DecisionState
+from echo_core.workflow.state import DecisionState, PhaseState
 
 ENDED = ("approved", "rejected", "cancelled")
 
@@ -21,6 +21,8 @@ async def apply_command(decision: DecisionState, phases: Phases, name: str, cont
         case "advance":
             if status == "escalated":
                 return "the decision waits for you: approve, reject, ask for another round or cancel"
+            if seen := _gone_on(current, content):
+                return seen
             decision.note(current, advance=True)
         case "auto" | "step":
             decision.set(pace=name)
@@ -51,6 +53,15 @@ async def apply_command(decision: DecisionState, phases: Phases, name: str, cont
         case _:
             return f"{name!r} is not a command"
     await decision.event("operator", {"what": name, **content}, "operator")
+    return ""
+
+
+def _gone_on(current: PhaseState, content: dict[str, Any]) -> str:
+    """A person answers to what is on the screen: `phase` and `state` say what that was. "" when it still holds."""
+    if content.get("phase", int(current.phase)) != int(current.phase):
+        return f"it has gone on to {current.phase.title} already"
+    if content.get("state") in ("pending", "waiting") and current.state == "running":
+        return f"{current.phase.title} has begun already"
     return ""
 
 

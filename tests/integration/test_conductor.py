@@ -138,6 +138,19 @@ async def test_advancing_in_the_middle_of_a_phase_ends_it_and_says_who_was_not_w
     assert record.phases[1].detail["reason"] == "the operator went on: not yet received by ceo, chro, cto"
 
 
+async def test_a_second_press_meant_for_a_phase_that_has_begun_does_not_end_it(
+    conductor: Conductor, company: Company, database: Database
+) -> None:
+    decision = await company.open(pace="step")
+    await company.reaches(decision, at(Phase.BROADCAST, "waiting"), "the broadcast waits")
+    await company.say("advance", decision, phase=2, state="waiting")
+    await company.reaches(decision, at(Phase.BROADCAST, "running"), "the broadcast runs")
+    await company.say("advance", decision, phase=2, state="waiting")
+    (refusal,) = await eventually(lambda: mail(database), what="a word to the operator")
+    assert "Broadcast has begun already" in refusal.body
+    assert states(await company.record(decision))[:2] == ["completed", "running"]
+
+
 async def test_paused_nothing_moves_and_the_time_that_passes_does_not_count(
     settings: Settings, organisation: Organisation, company: Company
 ) -> None:

@@ -164,7 +164,7 @@ async def test_n_goes_on_from_a_phase_that_waits() -> None:
         await pilot.pause()
         (said,) = app.heard
         assert isinstance(said, Say)
-        assert (said.name, said.content) == ("advance", {"phase": 3})
+        assert (said.name, said.content) == ("advance", {"phase": 3, "state": "waiting"})
 
 
 async def test_n_cuts_a_running_phase_short_only_when_pressed_twice() -> None:
