@@ -88,7 +88,7 @@ class Composer(Vertical):
         if to_role is not None:
             self.query_one("#to", Select).value = to_role
         self.display = True
-        self.query_one("#subject", Input).focus()
+        self.screen.set_focus(self.query_one("#subject", Input))  # at once: what is typed next is meant for it
         self._preview()
 
     def sent(self) -> None:
