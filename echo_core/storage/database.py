@@ -27,6 +27,14 @@ _REFUSALS = {"EC001": UnknownRole, "EC002": UnknownRole, "EC003": DatabaseRefuse
 # right to it, in use, told to stop, out of its own order. Source: PostgreSQL's appendix "Error Codes".
 _PASSING = ("25", "28", "3D", "3F", "40", "42P01", "42501", "55", "57", "58", "F0", "XX")
 
+# What the server does about a client that fell silent: one whose machine is gone is noticed within some ten seconds, and
+# one that stops in the middle of a transaction does not keep its rows from the others for longer than a lease.
+_GUARDS = (
+    b"SET tcp_keepalives_idle TO 5; SET tcp_keepalives_interval TO 2; SET tcp_keepalives_count TO 3;"
+    b"SET idle_in_transaction_session_timeout TO '15s';"
+)
+_LAZY = b"SET synchronous_commit TO off;"
+
 
 @dataclass(frozen=True, slots=True)
 class DatabaseLimits:
@@ -94,7 +102,10 @@ class Database:
                 await self._lost(reason)
                 raise DatabaseUnavailable(f"PostgreSQL can't be reached: {reason}") from error
             except psycopg.Error as error:
-                raise _refusal(error) from error
+                if not _is_lost(error):
+                    raise _refusal(error) from error
+                await self._lost(_one_line(error))
+                raise DatabaseUnavailable(f"PostgreSQL ended the connection: {_one_line(error)}") from error
             except asyncio.CancelledError:
                 # A statement may be half way: the connection's state is unknown, so it is not used again.
                 await self._drop()
@@ -143,8 +154,7 @@ class Database:
             keepalives_count=3,
         )
         try:
-            if not self.durable:
-                await connection.execute("SET synchronous_commit TO off")
+            await connection.execute(_GUARDS if self.durable else _GUARDS + _LAZY)
             if self._on_connect is not None:
                 await self._on_connect(connection)
         except BaseException:
@@ -180,8 +190,9 @@ class Database:
 
 
 def _is_lost(error: psycopg.Error) -> bool:
-    """Class 57P (shutdown, crash) and 08 (connection) mean the server is going; anything else is about the statement."""
-    return (error.sqlstate or "").startswith(("57P", "08", "53"))
+    """Class 57P (shutdown, crash), 08 (connection) and 53 (no room) mean the server is going, 25P03 (silent in a
+    transaction) and 57P05 (silent) that it ended this connection; anything else is about the statement."""
+    return (error.sqlstate or "").startswith(("57P", "08", "53", "25P03"))
 
 
 def _refusal(error: psycopg.Error) -> Exception:

@@ -36,6 +36,7 @@ from echo_core.workflow.state import DecisionState
 
 TICK_SECONDS = 0.5  # time limits and silent agents are noticed within this; answers wake it at once
 GET_TO_KNOW_SECONDS = 8.0  # after its own start the conductor waits for agents it has not heard yet
+SILENT_SECONDS = 15.0  # conducting or standing by, it asks the database something every half second
 HEALTH_EVENTS = 500  # kept while PostgreSQL is away
 STEPS = 12  # transitions of one decision in one turn, so that others get theirs
 
@@ -111,7 +112,11 @@ class Conductor:
     # -- conducting ----------------------------------------------------------------------------------------------------
 
     async def _take_lock(self, connection: Connection) -> None:
-        """On each new connection: the lock lives and dies with it, so two can never conduct at once."""
+        """On each new connection: the lock lives and dies with it, so two can never conduct at once.
+
+        A conductor that is frozen says nothing: the server then ends its connection, and another may conduct.
+        """
+        await connection.execute(f"SET idle_session_timeout TO '{SILENT_SECONDS:g}s'".encode())
         row = await (await connection.execute(query("try_conduct"))).fetchone()
         taken = bool(row and row["taken"])
         if taken != self._conducting or not taken:

@@ -59,6 +59,7 @@ class Faults:
             "stop an agent for long": self._hold_agent,
             "kill the conductor": lambda fault: self._kill(self._named("conductor"), fault),
             "stop the conductor and let it go on": lambda fault: self._hold(self._named("conductor"), fault),
+            "stop the conductor for long": lambda fault: self._hold(self._named("conductor"), fault),
             "kill the supervisor": lambda fault: self._kill(self._named("supervisor"), fault),
             "kill a sender": lambda fault: self._kill(self._senders(), fault),
             "restart PostgreSQL": lambda fault: self._end_server("postgresql", signal.SIGINT),

@@ -12,6 +12,7 @@ WEIGHTS = {
     "stop an agent for long": 4,
     "kill the conductor": 6,
     "stop the conductor and let it go on": 4,
+    "stop the conductor for long": 2,
     "kill the supervisor": 6,
     "kill a sender": 8,
     "restart PostgreSQL": 4,
@@ -31,6 +32,7 @@ LASTING = {
     "stop an agent for long": (16.0, 20.0),  # beyond its leases (15 s): another takes its messages over
     "stop an agent and let it go on": (0.3, 5.0),
     "stop the conductor and let it go on": (0.3, 4.0),
+    "stop the conductor for long": (18.0, 22.0),  # beyond its silence (15 s): the other machine's takes over
     "hang PostgreSQL": (0.5, 8.0),  # beyond the limit of a statement (5 s), and within it
     "hang Valkey": (0.5, 6.0),  # beyond two unanswered pings (4 s), and within them
     "black-hole the link": (0.5, 8.0),
@@ -65,7 +67,7 @@ def schedule(seed: int, faults: int, *, longest_seconds: float = 60.0) -> list[F
             kind=kind,
             pause_seconds=draw.uniform(0.1, 1.2),
             lasts_seconds=min(longest_seconds, draw.uniform(*LASTING[kind])) if kind in LASTING else 0.0,
-            alone=draw.random() < 0.7 and kind != "stop an agent for long",
+            alone=draw.random() < 0.7 and not kind.endswith("for long"),
             choice=draw.random(),
         )
         for number, kind in enumerate(drawn, start=1)
