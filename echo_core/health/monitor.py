@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -13,6 +14,9 @@ from echo_core.health.breaker import BreakerPolicy, BreakerState, CircuitBreaker
 from echo_core.health.states import DOWN_SECONDS, LATE_SECONDS, AgentState, Heartbeat
 
 _BEAT_LIMIT_BYTES = 16_384  # a real beat has some 500
+_AGENTS = 1000  # more than any organisation has; a flood of invented names must not fill the memory
+_ROLE = re.compile(r"[a-z][a-z0-9_]{0,62}")  # as the database has it
+_HIGHEST = 2**63
 _KNOWN = {f.name: f for f in fields(Heartbeat)}
 _UNWELL = {AgentState.DOWN, AgentState.CRASHED, AgentState.GAVE_UP, AgentState.STALLED, AgentState.STOPPED}
 
@@ -100,7 +104,7 @@ class HealthMonitor:
     def hear(self, data: bytes) -> Heartbeat | None:
         """A payload of `agents:heartbeat`; None, and counted, if it is not a beat."""
         beat = parse_heartbeat(data)
-        if beat is None:
+        if beat is None or ((beat.role, beat.instance) not in self._agents and len(self._agents) >= _AGENTS):
             self.malformed += 1
             return None
         self.heartbeat(beat)
@@ -193,8 +197,13 @@ def parse_heartbeat(data: bytes) -> Heartbeat | None:
         return None
     if not isinstance(beat.breakers, dict) or not all(isinstance(state, str) for state in beat.breakers.values()):
         return None
-    numbers = (beat.instance, beat.pid, beat.progress, beat.waiting, beat.rss_bytes, beat.cpu_percent)
-    return beat if all(isinstance(number, int | float) for number in numbers) else None
+    if not _ROLE.fullmatch(beat.role):
+        return None
+    counts = (beat.instance, beat.pid, beat.progress, beat.waiting, beat.rss_bytes)
+    if not all(type(number) is int and 0 <= number < _HIGHEST for number in counts):
+        return None
+    # Neither infinite nor not-a-number, both of which JSON lets through.
+    return beat if isinstance(beat.cpu_percent, int | float) and 0 <= beat.cpu_percent < _HIGHEST else None
 
 
 def describe_exit(returncode: int | None) -> str:

@@ -1,4 +1,8 @@
+import json
+import time
 from dataclasses import replace
+
+import pytest
 
 from echo_core.health.breaker import BreakerState
 from echo_core.health.monitor import HealthMonitor, describe_exit, parse_heartbeat
@@ -12,6 +16,26 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+def test_a_flood_of_invented_agents_is_bounded_and_those_known_are_still_heard() -> None:
+    monitor, _ = _monitor()
+    monitor.heartbeat(BEAT)
+    for number in range(3000):
+        monitor.hear(json.dumps({**BEAT.payload(), "role": f"invented_{number}"}).encode())
+    assert len(monitor.agents()) == 1000
+    assert monitor.hear(json.dumps(BEAT.payload()).encode()) is not None
+
+
+def test_a_jump_of_the_wall_clock_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monitor = HealthMonitor()
+    monitor.heartbeat(BEAT)
+    for hours in (1, -1):
+        jumped = time.time() + hours * 3600
+        monkeypatch.setattr("time.time", lambda jumped=jumped: jumped)
+        monitor.tick()
+        assert monitor.agent("cto").state is AgentState.HEALTHY
+        assert (monitor.age(monitor.agent("cto")) or 0) < 60
 
 
 def _monitor() -> tuple[HealthMonitor, Clock]:
@@ -64,8 +88,21 @@ def test_an_exit_says_how_and_opens_the_breaker_at_once() -> None:
 
 def test_garbage_is_counted_and_changes_nothing() -> None:
     monitor, _ = _monitor()
-    for data in (b"", b"{", b"[]", b"null", b'{"role": 3}', b'{"role": "cto"}', b"[" * 10_000, b"x" * 20_000):
-        assert monitor.hear(data) is None
-    assert monitor.malformed == 8
+    good = BEAT.payload()
+    wrong = [
+        {"role": "\x1b[31mcto"},
+        {"role": "c" * 64},
+        {"instance": -1},
+        {"instance": True},
+        {"pid": 10**30},
+        {"rss_bytes": float("inf")},
+        {"cpu_percent": float("nan")},
+        {"breakers": ["open"]},
+    ]
+    garbage = [b"", b"{", b"[]", b"null", b'{"role": 3}', b'{"role": "cto"}', b"[" * 10_000, b"x" * 20_000]
+    garbage += [json.dumps({**good, **change}).encode() for change in wrong]
+    for data in garbage:
+        assert monitor.hear(data) is None, data[:100]
+    assert monitor.malformed == len(garbage)
     assert monitor.agents() == []
     assert parse_heartbeat(b'{"role":"cto","instance":1,"pid":4,"state":"healthy","new":1}') is not None
