@@ -73,7 +73,7 @@ def on_record(echo: EchoTui, statement: str) -> list[dict[str, Any]]:
     """What an outsider with psycopg finds where `status --json` points."""
     url = echo("status", "--json").json["database_url"]
     with psycopg.connect(url, row_factory=dict_row) as connection:
-        return connection.execute(statement).fetchall()  # type: ignore[arg-type]
+        return connection.execute(statement).fetchall()
 
 
 async def healthy(room: Terminal, count: int = 6) -> None:
@@ -106,6 +106,14 @@ async def ask(room: Terminal, subject: str, body: str = "") -> None:
     await room.until(lambda: re.search(rf"#\d+ {re.escape(subject)} [ (]", room.rows()[0]), 15, f"{subject!r} in the header")
 
 
+async def waits_for_n(room: Terminal, phase: int) -> None:
+    await room.until(
+        lambda: any(f"▲ {phase} " in row and "press n" in row for row in room.rows()),
+        START_SECONDS,
+        f"phase {phase} is next",
+    )
+
+
 async def answers_keys(room: Terminal) -> None:
     room.press("?")
     await room.wait_for(HELP)
@@ -133,11 +141,7 @@ async def test_a_question_goes_through_six_phases_to_a_decision_on_record_and_st
                 room, "Shall we migrate billing to PostgreSQL 18?", "It takes two developers a month and costs 20,000."
             )
             for number in range(2, 7):
-                await room.until(
-                    lambda n=number: any(f"▲ {n} " in row and "press n" in row for row in room.rows()),
-                    START_SECONDS,
-                    f"phase {number} waits for n",
-                )
+                await waits_for_n(room, number)
                 room.press("n")
                 await room.wait_for(f"✔ {number} ", START_SECONDS)
             await room.wait_for("d shows the whole")
