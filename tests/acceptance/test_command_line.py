@@ -161,17 +161,15 @@ def test_a_decision_is_listed_and_exported_as_markdown_and_json(
 ) -> None:
     (row,) = [row for row in echo_tui("decisions", "--json").json if row["id"] == decided["decision_id"]]
     assert (row["subject"], row["status"]) == (QUESTION, decided["status"])
-    assert decided["decision_id"] in echo_tui("decisions").out
     exported = echo_tui("export", decided["decision_id"], "--format", "json").json
     same = ("decision_id", "status", "participants", "votes", "contributions", "outcome", "phases")
     assert {key: exported[key] for key in same} == {key: decided[key] for key in same}
-    for name in (decided["decision_id"], decided["decision_id"][:8], str(row["number"]), f"#{row['number']}"):
-        text = echo_tui("export", name).out
-        assert text.startswith(f"# {QUESTION}\n")
+    text = echo_tui("export", decided["decision_id"][:8]).out
+    assert text.startswith(f"# {QUESTION}\n")
     for heading in ("## Why", "## Actions", "## Positions", "## Votes", "## How it was made"):
         assert heading in text
     file = tmp_path / "minutes.md"
-    assert echo_tui("export", decided["decision_id"], "--output", str(file)).code == 0
+    assert echo_tui("export", f"#{row['number']}", "--output", str(file)).code == 0
     assert file.read_text() == text
 
 
@@ -184,7 +182,6 @@ def test_a_decision_nobody_knows_is_one_line_and_changes_nothing(echo_tui: EchoT
     assert "no decision" in said.err.splitlines()[-1]
     assert "`echo-tui decisions` lists them" in said.err.splitlines()[-1]
     assert "Traceback" not in said.err
-    assert len(echo_tui("status", "--json").json["agents"]) == 3
 
 
 def test_resume_follows_a_decision_that_is_over_to_what_it_became(echo_tui: EchoTui, decided: dict[str, Any]) -> None:
@@ -218,7 +215,6 @@ def test_doctor_finds_a_running_organisation_well(echo_tui: EchoTui) -> None:
     assert said.code == 0
     found = {item["check"]: item["result"] for item in said.json}
     assert {found[name] for name in ("postgresql", "redis", "schema", "supervisor", "organisation")} == {"ok"}
-    assert "postgresql" in echo_tui("doctor").out
 
 
 def test_up_again_finds_everything_up(echo_tui: EchoTui) -> None:
