@@ -82,6 +82,8 @@ class Room(Screen[None]):
             widget.state = state
         if state.agents != before.agents or len(self.panes.panes) != len(state.agents):
             await self.panes.show(state.agents)
+        if self.focused is None and state.agents and not self.typing:
+            self._focus_log()  # keys for one agent mean a pane that is seen to be meant
         self._show_keys()
 
     def tick(self, now: datetime) -> None:

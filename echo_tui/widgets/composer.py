@@ -39,7 +39,7 @@ class Composer(Vertical):
     Composer .problem { width: auto; max-width: 50%; color: $error; padding: 0 0 0 1; }
     Composer TextArea { height: 1fr; min-height: 3; width: 1fr; }
     Composer #body-row { height: 6; }
-    Composer #live { height: 1; color: $text-muted; }
+    Composer #live { height: auto; max-height: 2; color: $text-muted; }
     """
 
     class Submitted(UiMessage):

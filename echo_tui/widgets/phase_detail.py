@@ -107,8 +107,10 @@ def _discussion(state: RoomState, decision: DecisionRecord, width: int) -> Itera
     for role in detail.get("asked", decision.participants):
         item = said.get(role)
         drawn, plain, colour = _POSITIONS[item.position] if item and item.position in _POSITIONS else ("…", ".", "$accent")
-        told = item.position if item else "thinking"
-        yield row([(f"{either(drawn, plain)} ", colour), (state.title(role), "")], [(f" {told}", "$text-muted")], width)
+        told = {"conditional": "cond."}.get(item.position, item.position) if item else ""
+        yield row(
+            [(f"{either(drawn, plain)} ", colour), (state.title(role), "")], [(f" {told}".rstrip(), "$text-muted")], width
+        )
     latest = decision.contributions[-1] if decision.contributions else None
     if latest is not None:
         yield Content("")
@@ -130,7 +132,7 @@ def _consensus(state: RoomState, decision: DecisionRecord, width: int) -> Iterat
     for role in decision.participants:
         vote = voted.get(role)
         drawn, plain, colour = _VOTES[vote.vote] if vote else ("…", ".", "$accent")
-        told = f" {vote.confidence:.2f}" if vote else " voting"
+        told = f" {vote.confidence:.2f}" if vote else ""
         yield row([(f"{either(drawn, plain)} ", colour), (state.title(role), "")], [(told, "$text-muted")], width)
     cast = sum(vote.vote != "abstain" for vote in votes)
     yield row([(f"cast {cast} of {len(decision.participants)}", "$text-muted")], [], width)
