@@ -24,6 +24,7 @@ from echo_core.storage.database import Database
 from echo_core.workflow.commands import command
 from tests.chaos.audit import Findings, audit
 from tests.chaos.faults import Faults, unheld
+from tests.chaos.logs import repeated
 from tests.chaos.organisation import Organisation, Sender
 from tests.chaos.plan import Planned, plan, uid, write
 from tests.chaos.recovery import Recovery
@@ -256,6 +257,7 @@ class Run:
     # -- the end -------------------------------------------------------------------------------------------------------
 
     def _look_into_logs(self) -> None:
+        """No traceback, nothing set aside, and no outage said twice."""
         for machine in self.organisation.machines:
             for path in sorted(machine.settings.logs_dir.glob("*.log*")):
                 text = path.read_text(errors="replace")
@@ -264,6 +266,7 @@ class Run:
                     self.failures.append(
                         f"a traceback in {machine.settings.data_dir.name}/{path.name}: {last[-1] if last else ''}"
                     )
+            self.failures += [f"in {machine.settings.data_dir.name}: {text}" for text in repeated(machine.settings.logs_dir)]
             bad = list(machine.settings.outbox_dir.glob("*.bad"))
             if bad:
                 self.failures.append(f"{len(bad)} held messages were set aside in {machine.settings.data_dir.name}")

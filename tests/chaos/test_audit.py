@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import psycopg
 import pytest
 
+from echo_core.logs import log_line
 from tests.chaos.audit import Findings, audit
+from tests.chaos.logs import repeated
 from tests.chaos.plan import Planned, plan
 from tests.chaos.schedule import WEIGHTS, schedule
 
@@ -145,3 +148,12 @@ def test_a_seed_names_one_schedule_and_one_plan() -> None:
     roles = ["ceo", "cto"]
     assert [one.message for one in plan(3, 50, 6, 3, roles)] == [one.message for one in plan(3, 50, 6, 3, roles)]
     assert len({one.message.uid for one in plan(3, 50, 6, 3, roles)}) == 50
+
+
+def test_an_outage_that_a_log_says_twice_is_found(tmp_path: Path) -> None:
+    lost, back = log_line("WARN", "lost", "Redis can't be reached: x"), log_line("INFO", "reach", "Redis is there")
+    began = log_line("INFO", "start", "CTO (cto), process 1")
+    (tmp_path / "cto.log").write_text("\n".join([began, back, lost, back, lost, began, lost, back]))
+    assert repeated(tmp_path) == []
+    (tmp_path / "cto.log").write_text("\n".join([began, back, lost, lost, back]))
+    assert len(repeated(tmp_path)) == 1

@@ -203,6 +203,17 @@ async def test_a_killed_agent_s_next_life_goes_on_with_what_is_owed(
     assert len(await eventually(lambda: answers(database, request))) == 1
 
 
+async def test_an_agent_works_without_a_log_it_can_write(
+    settings: Settings, start: Start, database: Database, announcements: Announcements
+) -> None:
+    (settings.logs_dir / "cto.log").mkdir()
+    process = await start(settings, "cto", "--autonomous", "--supervised")
+    request = await publish(database, announcements, Message.compose("operator", "cto", "request", "Are you there?"))
+    assert len(await eventually(lambda: answers(database, request))) == 1
+    process.send_signal(signal.SIGTERM)
+    assert await process.wait() == 0
+
+
 async def test_a_role_nobody_knows_and_a_name_already_taken_are_one_line_each(settings: Settings, start: Start) -> None:
     unknown = await start(settings, "juggler", "--autonomous")
     _, error = await unknown.communicate()
@@ -237,6 +248,9 @@ async def test_every_breaker_transition_inside_an_agent_is_an_event_also_those_o
         await eventually(said(settings, "PostgreSQL can't be reached"))
         await admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true'.encode())
     await eventually(lambda: log_of(settings).count("PostgreSQL is there") == 2)
+    assert log_of(settings).count("PostgreSQL can't be reached") == 1, (
+        "said once when it begins, whatever is tried meanwhile"
+    )
 
     async def chain() -> list[tuple[str, str]]:
         async with database.session() as connection:
