@@ -36,6 +36,7 @@ SMALLEST = (60, 16)
 class Room(Screen[None]):
     """Shows states and log lines handed to it; asks nothing of anybody."""
 
+    AUTO_FOCUS = ""  # the first pane has it, as soon as there is one
     BINDINGS: ClassVar[list[BindingType]] = ROOM_BINDINGS
     DEFAULT_CSS = """
     Room { layers: base over; }

@@ -31,7 +31,7 @@ class PaneHeader(Widget):
         agent = self.agent
         if agent is None:
             return Content("")
-        focused = self.parent is not None and self.parent.has_pseudo_class("focus-within")
+        focused = self.has_class("-focused")
         shape, colour = agent_glyph(agent.state)
         number = f"{self.number} " if 0 < self.number < 10 else "  "
         muted = "" if focused else "$text-muted"
@@ -89,7 +89,7 @@ class AgentPane(Vertical):
         self._header.agent, self._header.number = agent, number
 
     def on_descendant_focus(self) -> None:
-        self._header.refresh()
+        self._header.add_class("-focused")
 
     def on_descendant_blur(self) -> None:
-        self._header.refresh()
+        self._header.remove_class("-focused")
