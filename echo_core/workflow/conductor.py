@@ -325,7 +325,12 @@ class Conductor:
     def _database_reachable(self, reachable: bool, detail: str) -> None:
         if not reachable:
             self._conducting = False
-        self._log.info("reach" if reachable else "lost", "PostgreSQL is there" if reachable else f"PostgreSQL: {detail}")
+        self._log.info(
+            "reach" if reachable else "lost",
+            "PostgreSQL is there" if reachable else f"PostgreSQL can't be reached: {detail}",
+        )
 
     def _redis_reachable(self, reachable: bool, detail: str) -> None:
-        self._log.info("reach" if reachable else "lost", "Redis is there" if reachable else f"Redis: {detail}")
+        self._log.info(
+            "reach" if reachable else "lost", "Redis is there" if reachable else f"Redis can't be reached: {detail}"
+        )

@@ -1,4 +1,4 @@
-"""What the agents' logs must show: an outage is said once when it begins and once when it ends."""
+"""What the logs of agents and conductors must show: an outage is said once when it begins and once when it ends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def repeated(logs: Path) -> list[str]:
         for server in SERVERS:
             reached: bool | None = None
             for line in lines:
-                if " start    " in line:
+                if " start    " in line or " ready    conductor" in line:
                     reached = None
                 up = f" reach    {server} is there" in line
                 if not up and f" lost     {server} can't be reached" not in line:
