@@ -49,6 +49,7 @@ class Conductor:
         self._monitor = HealthMonitor(on_transition=self._health_changed, on_breaker=self._breaker_changed)
         self._started = time.monotonic()
         self._wake = asyncio.Event()
+        self._began = asyncio.Event()  # conducting for the first time, or stopping before that
         self._stopping = asyncio.Event()
         self._conducting = False
         self._trouble: dict[str, str] = {}  # by decision: what was logged last
@@ -81,6 +82,7 @@ class Conductor:
     def request_stop(self) -> None:
         self._stopping.set()
         self._wake.set()
+        self._began.set()
 
     async def run(self) -> None:
         self._log.info("ready", f"conductor started as pid {os.getpid()}")
@@ -122,6 +124,8 @@ class Conductor:
         if taken != self._conducting or not taken:
             self._log.info("lock", "conducting" if taken else "another conductor works; standing by")
         self._conducting = taken
+        if taken:
+            self._began.set()
 
     async def _conduct(self) -> None:
         while not self._stopping.is_set():
@@ -144,6 +148,7 @@ class Conductor:
                 self._conducting = bool(row and row["taken"])
                 if self._conducting:
                     self._log.info("lock", "conducting")
+                    self._began.set()
         return self._conducting
 
     async def _progress_safely(self, identity: str) -> None:
@@ -229,8 +234,7 @@ class Conductor:
     # -- the bus -------------------------------------------------------------------------------------------------------
 
     async def _receive_while_conducting(self) -> None:
-        while not self._conducting and not self._stopping.is_set():
-            await self._wake_or_tick()
+        await self._began.wait()
         if not self._stopping.is_set():
             await self._receiver.run()
 
