@@ -20,7 +20,7 @@ from textual.binding import BindingType
 from textual.screen import Screen
 
 from echo_core.errors import EchoError
-from echo_core.settings import Settings
+from echo_core.settings import DEFAULT_ROSTER, Settings
 from echo_core.snapshot import Snapshot
 from echo_core.workflow.record import DecisionRecord, Phase
 from echo_tui.keys import APP_BINDINGS
@@ -64,6 +64,9 @@ class EchoApp(App[int]):
 
     def __init__(self, settings: Settings, *, connect: bool = True, clock: Callable[[], datetime] = local_now) -> None:
         super().__init__()
+        for theme in (DARK, LIGHT):
+            self.register_theme(theme)
+        self.theme = DARK.name  # before the first styles are made, or all of them are made twice
         self.settings = settings
         self.state = RoomState()
         self.room = Room(self.state)
@@ -81,9 +84,6 @@ class EchoApp(App[int]):
         return self.room
 
     def on_mount(self) -> None:
-        for theme in (DARK, LIGHT):
-            self.register_theme(theme)
-        self.theme = DARK.name
         self.room.tick(self._clock())
         if self._connect:
             loop = asyncio.get_running_loop()
@@ -157,8 +157,9 @@ class EchoApp(App[int]):
 
     @work(exit_on_error=True, name="supervisor")
     async def _follow_supervisor(self) -> None:
-        """The drivers of the servers are imported beside the first paint, then the supervisor is asked or started."""
+        """What the first paint can do without is imported and read beside it; then the supervisor is asked or started."""
         link_module = await asyncio.to_thread(importlib.import_module, "echo_tui.link")
+        await asyncio.to_thread(lambda: self.organisation)
         if self.link is None:
             self.link = link_module.Link(self.settings)
             self._linked.set()
@@ -391,9 +392,9 @@ def _freeze() -> None:
 def run(settings: Settings) -> int:
     """The control room until it is left; returns the exit code. Raises OrganisationError or UnknownRole before it opens."""
     app = EchoApp(settings)
-    organisation = app.organisation
-    for role in settings.roster:
-        organisation.role(role)
+    if settings.organisation or settings.roster != DEFAULT_ROSTER:  # ours is known to be right, and the first paint waits
+        for role in settings.roster:
+            app.organisation.role(role)
     app.run()
     if app.failure is not None:
         raise app.failure
