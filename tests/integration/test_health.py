@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from echo_core.health.states import AgentState
 from echo_core.settings import Settings
 from echo_core.storage.database import Database
 from tests.support.eventually import eventually
+from tests.support.ollama_process import OllamaProcess
 
 AT_WORK = (AgentState.HEALTHY, AgentState.BUSY)
 
@@ -116,3 +118,63 @@ async def test_without_redis_a_message_is_found_by_catch_up_and_health_is_read_f
         agent.terminate()
         assert await agent.wait() == 0
         await announcements.close()
+
+
+@asynccontextmanager
+async def thinking_agent(settings: Settings, ollama: OllamaProcess) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A CTO whose mind is a model."""
+    environment = {**os.environ, **replace(settings, llm="ollama", ollama_host=ollama.host).environment()}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *("-m", "echo_core.agents", "cto", "--autonomous", "--supervised"), env=environment
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def test_an_agent_whose_model_says_nothing_beats_and_is_stalled(
+    settings: Settings, database: Database, redis_url: str, ollama_server: OllamaProcess
+) -> None:
+    await ollama_server.script({"kind": "slow", "seconds": 60, "times": 5})
+    monitor = HealthMonitor(HealthPolicy(stalled_seconds=3.0))
+    announcements = Announcements(redis_url, name="monitor")
+    tasks = [asyncio.create_task(follow_heartbeats(monitor, announcements)), asyncio.create_task(watch(monitor))]
+    try:
+        async with thinking_agent(settings, ollama_server):
+            health = monitor.agent("cto")
+            await eventually(lambda: health.state is AgentState.HEALTHY)
+            await publish(database, announcements, Message.compose("operator", "cto", "request", "Think!", "Hard."))
+            await eventually(lambda: health.state is AgentState.BUSY)
+            await eventually(lambda: health.state is AgentState.STALLED, timeout=20)
+            assert not monitor.live("cto")
+            age = monitor.age(health)
+            assert age is not None
+            assert age < monitor.policy.late_seconds, "it beats: only its message does not move"
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await announcements.close()
+
+
+async def test_what_the_breaker_of_a_model_does_is_an_event(
+    settings: Settings, database: Database, redis_url: str, ollama_server: OllamaProcess
+) -> None:
+    await ollama_server.script({"kind": "500", "times": 20})
+    announcements = Announcements(redis_url, name="sender")
+
+    async def told() -> list[tuple[str, str]]:
+        async with database.session() as connection:
+            cursor = await connection.execute(
+                "SELECT payload FROM events WHERE kind = 'breaker' AND payload ->> 'of' LIKE 'model:%' ORDER BY id"
+            )
+            return [(row["payload"]["from"], row["payload"]["to"]) for row in await cursor.fetchall()]
+
+    async with thinking_agent(settings, ollama_server):
+        for number in range(3):
+            await publish(database, announcements, Message.compose("operator", "cto", "request", f"Question {number}"))
+        await eventually(told, timeout=20)
+        assert (await told())[0] == ("closed", "open")
+    await announcements.close()
