@@ -28,6 +28,7 @@ class HealthPolicy:
     late_seconds: float = LATE_SECONDS
     down_seconds: float = DOWN_SECONDS
     stalled_seconds: float = 150.0  # a slow model may take two minutes for one answer
+    start_seconds: float = 20.0  # without a first beat: far beyond what starting takes, also on a busy machine
 
     def __post_init__(self) -> None:
         if not 0 < self.late_seconds < self.down_seconds or self.stalled_seconds <= 0:
@@ -156,8 +157,10 @@ class HealthMonitor:
                 continue
             age = self.age(health)
             if age is None:
-                continue
-            if age >= self.policy.down_seconds:
+                silent = self._clock() - health.progressed_at
+                if silent >= self.policy.start_seconds and health.pid is not None:
+                    self._move(health, AgentState.DOWN, f"no heartbeat since it started {silent:.0f} s ago")
+            elif age >= self.policy.down_seconds:
                 self._move(health, AgentState.DOWN, f"no heartbeat for {age:.0f} s")
             elif age >= self.policy.late_seconds:
                 self._move(health, AgentState.LATE, f"no heartbeat for {age:.0f} s")

@@ -106,3 +106,17 @@ def test_garbage_is_counted_and_changes_nothing() -> None:
     assert monitor.malformed == len(garbage)
     assert monitor.agents() == []
     assert parse_heartbeat(b'{"role":"cto","instance":1,"pid":4,"state":"healthy","new":1}') is not None
+
+
+def test_a_process_that_never_beats_after_its_start_is_down_and_its_first_beat_makes_it_healthy() -> None:
+    monitor, clock = _monitor()
+    monitor.started("cto", 1, 42)
+    clock.now += 19.0
+    monitor.tick()
+    assert monitor.agent("cto").state is AgentState.STARTING
+    clock.now += 2.0
+    monitor.tick()
+    assert monitor.agent("cto").state is AgentState.DOWN
+    assert not monitor.live("cto")
+    monitor.heartbeat(BEAT)
+    assert monitor.agent("cto").state is AgentState.HEALTHY
