@@ -56,7 +56,7 @@ def open_in_terminal(
         stderr=theirs,
         env={**kept, "TERM": "xterm-256color", "COLORTERM": "truecolor", "LC_ALL": "C.UTF-8"},
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # without it the kernel sends no SIGWINCH and no SIGHUP
     )
     return process, ours, theirs
 
