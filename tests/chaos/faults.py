@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ OF_SERVERS = (
     "restart PostgreSQL", "kill PostgreSQL", "kill a PostgreSQL backend", "hang PostgreSQL",
     "restart Valkey", "kill Valkey", "hang Valkey",
 )  # fmt: skip
+BIG_BURST = 120  # more than an agent gets done before it is hit
 BURST, BURST_OF_SERVERS = 20, 4  # requests to each role, put just before a fault
 BURST_SECONDS = 0.15  # about what an agent needs for them: the fault hits somewhere in between
 ASK_SECONDS = 3  # of a helper's own question to a server that may be down
@@ -56,7 +58,7 @@ class Faults:
         return {
             "kill an agent": self._kill_agent,
             "stop an agent and let it go on": self._hold_agent,
-            "stop an agent for long": self._hold_agent,
+            "stop an agent for long": self._hold_one_of_several,
             "kill the conductor": lambda fault: self._kill(self._named("conductor"), fault),
             "stop the conductor and let it go on": lambda fault: self._hold(self._named("conductor"), fault),
             "stop the conductor for long": lambda fault: self._hold(self._named("conductor"), fault),
@@ -96,6 +98,17 @@ class Faults:
     async def _hold_agent(self, fault: Fault) -> str:
         victims = await self._busy(fault)
         return await self._hold(victims, fault)
+
+    async def _hold_one_of_several(self, fault: Fault) -> str:
+        """With much in hand: another instance takes that over, and what the held one does afterwards must not count."""
+        roles = Counter(name.partition("-")[0] for name, _ in self._agents())
+        several = [(name, pid) for name, pid in self._agents() if roles[name.partition("-")[0]] > 1]
+        if not several:
+            return ""
+        victim = several[int(fault.choice * len(several))]
+        await self.recovery.burst([victim[0].partition("-")[0]], BIG_BURST)
+        await asyncio.sleep(fault.choice * 37 % 1 * BURST_SECONDS)
+        return await self._hold([victim], fault)
 
     async def _busy(self, fault: Fault) -> list[tuple[str, int]]:
         """Whom to hit, given work a moment ago."""
