@@ -308,6 +308,8 @@ class Conductor:
                 await self._database.execute("insert_transition", {"kind": kind, "role": role, "payload": Jsonb(payload)})
                 if self._health_events:
                     self._health_events.popleft()
+                if kind == "health":
+                    await self._announcements.publish("agents:status", {"role": role, **payload})
 
     # -- staying alive -------------------------------------------------------------------------------------------------
 

@@ -29,6 +29,8 @@ async def apply_command(decision: DecisionState, phases: Phases, name: str, cont
         case "pause" | "resume":
             decision.set(paused=name == "pause")
         case "speak":
+            if content.get("answer") != "contribution" or not content.get("text"):
+                return 'its content needs "answer": "contribution", "role": "operator", "source": "operator" and "text"'
             await decision.event("operator", {"what": name}, "operator")
             return ""  # the message itself is the contribution; it stands on record already
         case "another_round":
@@ -45,6 +47,8 @@ async def apply_command(decision: DecisionState, phases: Phases, name: str, cont
                 return f"it is not waiting for approval; overrule ends it before phase {int(Phase.SYNTHESIS)} is done"
             await _end(decision, {"approve": "approved", "reject": "rejected"}[name], str(content.get("reason") or ""))
         case "overrule":
+            if content.get("status") not in ("approved", "rejected"):
+                return 'its content needs "status": "approved" or "rejected"'
             await _end(decision, str(content["status"]), str(content.get("reason") or "no reason given"))
         case "escalate":
             await _escalate(decision)

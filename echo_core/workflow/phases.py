@@ -258,8 +258,13 @@ class Phases:
             await decision.move(phase, "completed", reason=reason)
             channel = "decisions:completed"
         else:
-            decision.set(status="escalated", outcome=outcome)
             why = "a person decides in this mode" if human else verdict
+            if verdict in ("approved", "rejected"):
+                outcome = {
+                    **outcome,
+                    "summary": f"What the organisation advises, for a person decides: {outcome['summary']}",
+                }
+            decision.set(status="escalated", outcome=outcome)
             await decision.move(phase, "waiting", waiting_for="approval", reason=reason or why)
             channel = "decisions:escalated"
             subject = f"Decide: {decision.question['subject']}"[:500]

@@ -10,7 +10,7 @@ from echo_core.bus.outbox import Outbox
 from echo_core.errors import EchoError
 from echo_core.minds.choose import installed_models
 from echo_core.services import resolve_urls
-from echo_core.settings import Settings
+from echo_core.settings import Settings, shown_url
 from echo_core.snapshot import Snapshot
 from echo_core.storage.database import Database
 from echo_core.supervisor.client import SupervisorClient
@@ -149,8 +149,8 @@ def _split(name: str) -> tuple[str, int]:
 
 def _print_status(settings: Settings, value: dict[str, Any], snapshot: Snapshot | None) -> None:
     say(f"data directory  {value['data_dir']}")
-    say(f"postgresql      {value['database_url']}")
-    say(f"redis           {value['redis_url']}")
+    say(f"postgresql      {shown_url(value['database_url'])}")
+    say(f"redis           {shown_url(value['redis_url'])}")
     ollama = value["ollama"]
     models = ", ".join(ollama["models"]) or ("no model installed" if ollama["reachable"] else "not reached: rules")
     say(f"ollama          {ollama['host']}  {models}")

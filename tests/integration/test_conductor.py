@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -275,6 +276,8 @@ async def test_in_human_mode_even_a_clear_vote_waits_for_the_operator(conductor:
     record = await company.reaches(decision, ended, "an escalation")
     assert (record.status, record.consensus_score) == ("escalated", 1.0)
     assert record.phases[5].detail["reason"] == "a person decides in this mode"
+    assert record.outcome is not None
+    assert record.outcome["summary"].startswith("What the organisation advises, for a person decides: ")
 
 
 async def test_the_operator_can_take_a_decision_over_before_it_is_made(conductor: Conductor, company: Company) -> None:
@@ -399,6 +402,35 @@ async def test_a_command_about_nothing_is_answered_not_lost(conductor: Conductor
     (answer,) = await eventually(lambda: mail(company.database))
     assert (answer.subject, answer.in_reply_to) == ("Not done: dance", sent.id)
     assert "known are advance" in answer.body
+
+
+@pytest.mark.parametrize(("name", "needed"), [("overrule", '"status"'), ("speak", '"text"')])
+async def test_a_command_typed_by_hand_that_lacks_something_is_answered_and_holds_nothing_up(
+    conductor: Conductor, company: Company, name: str, needed: str
+) -> None:
+    decision = await company.open(pace="step")
+    await company.reaches(decision, at(Phase.BROADCAST, "waiting"), "the first wait")
+    typed = Message.compose("operator", "conductor", "request", name, decision_id=decision)
+    await publish(company.database, company.announcements, typed)
+    (answer,) = await eventually(lambda: mail(company.database))
+    assert needed in answer.body
+    company.answer_everything()
+    await company.say("auto", decision)
+    assert (await company.reaches(decision, ended, "an outcome")).status == "approved"
+
+
+async def test_a_change_of_health_is_announced_once_it_is_on_record(
+    conductor: Conductor, company: Company, redis_url: str
+) -> None:
+    heard: list[bytes] = []
+    listener = Announcements(redis_url, name="listener")
+    ready = asyncio.Event()
+    listening = asyncio.create_task(listener.listen(["agents:status"], lambda _channel, data: heard.append(data), ready.set))
+    await ready.wait()
+    await company.stops("cto")
+    await eventually(lambda: [(each["role"], each["to"]) for each in map(json.loads, heard)][-1:] == [("cto", "stopped")])
+    listening.cancel()
+    await asyncio.gather(listening, return_exceptions=True)
 
 
 async def test_the_health_of_agents_is_on_the_timeline_once(conductor: Conductor, company: Company) -> None:
