@@ -13,9 +13,11 @@ import pytest
 from psycopg import sql
 from psycopg.rows import dict_row
 
+from echo_core.bus.announcements import Announcements
 from echo_core.organisation import Organisation, load_organisation
 from echo_core.services import EmbeddedServers
 from echo_core.settings import DEFAULT_ROSTER, Settings
+from echo_core.storage.database import Database
 from echo_core.storage.migrations import ensure_schema, grant_application_user
 from echo_core.storage.roles import sync_roles
 from tests.support.ollama_process import OllamaProcess
@@ -79,6 +81,20 @@ def admin_url(servers: EmbeddedServers, database_name: str) -> str:
 @pytest.fixture
 def redis_url(servers: EmbeddedServers) -> str:
     return servers.redis_url
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url, name="test")
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def announcements(redis_url: str) -> AsyncIterator[Announcements]:
+    announcements = Announcements(redis_url, name="test")
+    yield announcements
+    await announcements.close()
 
 
 @pytest.fixture

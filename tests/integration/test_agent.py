@@ -61,20 +61,6 @@ def said(settings: Settings, text: str, name: str = "cto") -> Callable[[], bool]
     return lambda: text in log_of(settings, name)
 
 
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(database_url, name="test")
-    yield database
-    await database.close()
-
-
-@pytest.fixture
-async def announcements(redis_url: str) -> AsyncIterator[Announcements]:
-    announcements = Announcements(redis_url, name="test")
-    yield announcements
-    await announcements.close()
-
-
 async def answers(database: Database, message: Message) -> list[Message]:
     async with database.session() as connection:
         cursor = await connection.execute("SELECT * FROM messages WHERE in_reply_to = %s ORDER BY id", [message.id])

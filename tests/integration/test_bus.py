@@ -27,20 +27,6 @@ QUICK = ReceivePolicy(tick_seconds=0.2, renew_seconds=0.3, lease_seconds=1.0, ba
 
 
 @pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(database_url, name="test")
-    yield database
-    await database.close()
-
-
-@pytest.fixture
-async def announcements(redis_url: str) -> AsyncIterator[Announcements]:
-    announcements = Announcements(redis_url, name="test")
-    yield announcements
-    await announcements.close()
-
-
-@pytest.fixture
 def log(tmp_path: Path) -> Log:
     return Log(tmp_path / "test.log")
 

@@ -42,13 +42,6 @@ async def agent(settings: Settings) -> AsyncIterator[asyncio.subprocess.Process]
     await process.wait()
 
 
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(database_url, name="test")
-    yield database
-    await database.close()
-
-
 async def watch(monitor: HealthMonitor) -> None:
     while True:
         monitor.tick()

@@ -24,13 +24,6 @@ QUICK = ReceivePolicy(tick_seconds=0.2, renew_seconds=0.3, lease_seconds=1.0, ba
 
 
 @pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(database_url, name="test")
-    yield database
-    await database.close()
-
-
-@pytest.fixture
 def log(tmp_path: Path) -> Log:
     return Log(tmp_path / "test.log")
 

@@ -52,13 +52,6 @@ async def link(servers: EmbeddedServers) -> AsyncIterator[Link]:
     await link.close()
 
 
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(database_url, name="test")
-    yield database
-    await database.close()
-
-
 async def subjects(database: Database) -> list[str]:
     async with database.session() as connection:
         rows = await (await connection.execute("SELECT subject FROM messages ORDER BY id")).fetchall()
