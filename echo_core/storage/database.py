@@ -88,8 +88,10 @@ class Database:
         async with self._lock:
             try:
                 seconds = timeout or self._limits.statement_seconds
-                async with asyncio.timeout(seconds):
-                    connection = await self._connected()
+                connection = self._connection
+                if connection is None or connection.closed:
+                    async with asyncio.timeout(seconds):
+                        connection = await self._connected()
                 watchdog = asyncio.get_running_loop().call_later(seconds, self._cut, connection, seconds)
                 try:
                     yield connection
@@ -139,8 +141,6 @@ class Database:
             await self._drop()
 
     async def _connected(self) -> Connection:
-        if self._connection is not None and not self._connection.closed:
-            return self._connection
         if not self.breaker.allows():
             raise psycopg.OperationalError("not asked again yet")
         connection: Connection = await psycopg.AsyncConnection.connect(
