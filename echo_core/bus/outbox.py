@@ -52,7 +52,7 @@ class Outbox:
         data = json.dumps(message.to_json(), ensure_ascii=False).encode()
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            sizes = [path.stat().st_size for path in self._files()]
+            sizes = self._sizes()
             if len(sizes) >= MAXIMUM_MESSAGES or sum(sizes) + len(data) > MAXIMUM_BYTES:
                 raise EchoError(
                     f"the outbox is full ({len(sizes):,} messages wait for PostgreSQL); nothing was sent. "
@@ -115,6 +115,14 @@ class Outbox:
             return sorted(path for path in self.folder.iterdir() if path.suffix == ".json")
         except FileNotFoundError:
             return []
+
+    def _sizes(self) -> list[int]:
+        """Of the held messages; one that another process sends at this moment is none any more."""
+        sizes = []
+        for path in self._files():
+            with suppress(FileNotFoundError):
+                sizes.append(path.stat().st_size)
+        return sizes
 
     def _next_name(self) -> str:
         """After every name there is, also when the wall clock went back."""

@@ -217,8 +217,9 @@ def _gaps(status: str, events: list[dict[str, Any]], phases: dict[int, str]) -> 
 
 
 async def _chains(ask: _Asker, findings: Findings) -> None:
-    """In the eyes of one observer, the next transition begins where the last one ended."""
+    """The next transition begins where the same observer's last one ended, or where another's did that came between."""
     state: dict[tuple[str, ...], str] = {}
+    latest: dict[tuple[str, ...], str] = {}  # whoever told it: what is known already is not told again
     gaps = []
     rows = await ask("SELECT kind, role, payload FROM events WHERE kind IN ('health', 'breaker') ORDER BY id")
     for row in rows:
@@ -226,8 +227,8 @@ async def _chains(ask: _Asker, findings: Findings) -> None:
         observer = payload.get("by") or payload.get("pid")  # a conductor, or the agent itself
         key = (str(observer), row["kind"], str(row["role"]), str(payload["instance"]), str(payload.get("of", "")))
         begins, ends = _AT_WORK.get(payload["from"], payload["from"]), _AT_WORK.get(payload["to"], payload["to"])
-        if state.get(key, begins) != begins:
+        if begins not in (state.get(key, begins), latest.get(key[1:])):
             gaps.append(f"{' '.join(key)} was {state[key]}, then left {begins}")
-        state[key] = ends
+        state[key] = latest[key[1:]] = ends
     findings.gaps += findings.add("a gap in the timeline of health", gaps)
     findings.counts["transitions"] = len(rows)

@@ -131,6 +131,19 @@ async def test_a_database_that_takes_nothing_for_now_keeps_messages_waiting_inst
     assert (tmp_path / "test.log").read_text().count("read-only transaction") == 1
 
 
+async def test_a_message_can_be_held_while_another_process_sends_those_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox = Outbox(tmp_path / "outbox")
+    outbox.put(note("First"))
+    listed = outbox._files()
+    listed[0].unlink()  # between the look at the folder and the look at its files
+    monkeypatch.setattr(Outbox, "_files", lambda self: listed)
+    outbox.put(note("Second"))
+    monkeypatch.undo()
+    assert outbox.count() == 1
+
+
 async def test_the_order_of_held_messages_survives_a_clock_that_goes_back(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
