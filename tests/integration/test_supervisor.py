@@ -346,7 +346,10 @@ async def test_embedded_servers_that_die_come_back_and_the_lights_tell(data_dir:
                 return False
             return [row["role"] for row in rows] == ["cto"]
 
+        async def recorded() -> bool:
+            found = await timeline(replace(settings, database_url=snapshot.database_url), "process")
+            return [what for role, what in found if role is None] == ["server died", "server is back"] * 2
+
         await eventually(told, timeout=20)
+        await eventually(recorded, what="each death and each return once on the timeline")
         await database.close()
-        found = await timeline(replace(settings, database_url=snapshot.database_url), "process")
-        assert [what for role, what in found if role is None] == ["server died", "server is back"] * 2
