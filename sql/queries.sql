@@ -8,6 +8,13 @@ VALUES (%(uid)s, %(from_role)s, %(to_role)s, %(type)s, %(subject)s, %(content)s,
 ON CONFLICT (uid) DO NOTHING
 RETURNING id, inserted_at, decision_id;
 
+-- The same where nothing else is in the transaction: a uid that is there already is an error there, which is dearer once
+-- and cheaper always.
+-- name: send_message
+INSERT INTO messages (uid, from_role, to_role, type, subject, content, metadata, decision_id, in_reply_to)
+VALUES (%(uid)s, %(from_role)s, %(to_role)s, %(type)s, %(subject)s, %(content)s, %(metadata)s, %(decision_id)s, %(in_reply_to)s)
+RETURNING id, inserted_at, decision_id;
+
 -- name: message_by_uid
 SELECT * FROM messages WHERE uid = %(uid)s;
 

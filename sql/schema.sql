@@ -106,9 +106,11 @@ CREATE TABLE messages (
 );
 CREATE INDEX messages_of_decision ON messages (decision_id, id) WHERE decision_id IS NOT NULL;
 
+-- Rows come from fan_out alone, and neither messages nor roles are ever deleted: a foreign key would only make each send
+-- lock and look up what it has just seen.
 CREATE TABLE deliveries (
-    message_id      bigint NOT NULL REFERENCES messages,
-    role            text NOT NULL REFERENCES roles,
+    message_id      bigint NOT NULL,
+    role            text NOT NULL,
     state           text NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'claimed', 'handled', 'dead')),
     attempts        integer NOT NULL DEFAULT 0,
     claimed_by      text,
@@ -121,27 +123,28 @@ CREATE TABLE deliveries (
 CREATE INDEX deliveries_open ON deliveries (role, message_id) WHERE state IN ('pending', 'claimed');
 CREATE INDEX deliveries_dead ON deliveries (message_id) WHERE state = 'dead';
 
-CREATE FUNCTION check_message() RETURNS trigger LANGUAGE plpgsql AS $$
+-- A request to everybody is a question for the organisation: it opens a decision (made by fan_out, once it is sure).
+CREATE FUNCTION name_decision() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    -- One look at the roles when all is well; which of the two is unknown is asked only when one is.
-    IF (SELECT count(*) FROM roles WHERE role IN (NEW.from_role, NEW.to_role))
-       < (CASE WHEN NEW.to_role IN ('all', 'leadership', NEW.from_role) THEN 1 ELSE 2 END) THEN
-        IF NEW.to_role NOT IN ('all', 'leadership') AND NOT EXISTS (SELECT FROM roles WHERE role = NEW.to_role) THEN
-            RAISE EXCEPTION 'unknown recipient "%"', NEW.to_role USING ERRCODE = 'EC001',
-                HINT = 'Send to all, leadership or one of: '
-                    || (SELECT string_agg(role, ', ' ORDER BY role) FROM roles WHERE NOT system);
-        END IF;
-        RAISE EXCEPTION 'unknown sender "%"', NEW.from_role USING ERRCODE = 'EC002',
+    NEW.decision_id := gen_random_uuid();
+    RETURN NEW;
+END $$;
+CREATE TRIGGER name_decision BEFORE INSERT ON messages FOR EACH ROW
+    WHEN (NEW.to_role = 'all' AND NEW.type = 'request' AND NEW.decision_id IS NULL) EXECUTE FUNCTION name_decision();
+
+CREATE FUNCTION refuse_unknown(sender text, recipient text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF recipient NOT IN ('all', 'leadership') AND NOT EXISTS (SELECT FROM roles WHERE role = recipient) THEN
+        RAISE EXCEPTION 'unknown recipient "%"', recipient USING ERRCODE = 'EC001',
+            HINT = 'Send to all, leadership or one of: '
+                || (SELECT string_agg(role, ', ' ORDER BY role) FROM roles WHERE NOT system);
+    END IF;
+    IF NOT EXISTS (SELECT FROM roles WHERE role = sender) THEN
+        RAISE EXCEPTION 'unknown sender "%"', sender USING ERRCODE = 'EC002',
             HINT = 'Send as operator or one of: '
                 || (SELECT string_agg(role, ', ' ORDER BY role) FROM roles WHERE NOT system);
     END IF;
-    -- A request to everybody is a question for the organisation: it opens a decision (made by fan_out, once it is sure).
-    IF NEW.to_role = 'all' AND NEW.type = 'request' AND NEW.decision_id IS NULL THEN
-        NEW.decision_id := gen_random_uuid();
-    END IF;
-    RETURN NEW;
 END $$;
-CREATE TRIGGER check_message BEFORE INSERT ON messages FOR EACH ROW EXECUTE FUNCTION check_message();
 
 CREATE FUNCTION body_of(content jsonb) RETURNS text LANGUAGE sql IMMUTABLE AS $$
     SELECT CASE jsonb_typeof(content)
@@ -152,12 +155,19 @@ $$;
 
 CREATE FUNCTION fan_out() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
+    -- One statement makes the deliveries and looks at both roles; which of them is unknown is asked only when none was made.
     IF NEW.to_role IN ('all', 'leadership') THEN
         INSERT INTO deliveries (message_id, role)
-        SELECT NEW.id, role FROM roles
-        WHERE active AND NOT system AND role <> NEW.from_role AND (NEW.to_role = 'all' OR leadership);
-    ELSIF NEW.to_role <> NEW.from_role THEN
-        INSERT INTO deliveries (message_id, role) VALUES (NEW.id, NEW.to_role);
+        SELECT NEW.id, recipient.role FROM roles sender JOIN roles recipient ON recipient.role <> sender.role
+        WHERE sender.role = NEW.from_role AND recipient.active AND NOT recipient.system
+          AND (NEW.to_role = 'all' OR recipient.leadership);
+    ELSE
+        INSERT INTO deliveries (message_id, role)
+        SELECT NEW.id, recipient.role FROM roles sender JOIN roles recipient ON recipient.role <> sender.role
+        WHERE sender.role = NEW.from_role AND recipient.role = NEW.to_role;
+    END IF;
+    IF NOT FOUND THEN
+        PERFORM refuse_unknown(NEW.from_role, NEW.to_role);
     END IF;
     IF NEW.to_role = 'all' AND NEW.type = 'request'
        AND NOT EXISTS (SELECT FROM decisions WHERE id = NEW.decision_id) THEN

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from psycopg.errors import UniqueViolation
 from psycopg.types.json import Jsonb
 
 from echo_core.bus.announcements import Announcements
@@ -19,9 +20,7 @@ async def insert_message(connection: Connection, message: Message) -> Message:
     cursor = await connection.execute(query("insert_message"), _parameters(message))
     row = await cursor.fetchone()
     if row is None:
-        row = await (await connection.execute(query("message_by_uid"), {"uid": message.uid})).fetchone()
-        assert row is not None, "a uid that conflicts is there"
-        return Message.from_row(row)
+        return await _found(connection, message)
     return message.stored(row["id"], row["inserted_at"], row["decision_id"])
 
 
@@ -48,11 +47,23 @@ async def announce(announcements: Announcements | None, message: Message) -> boo
 
 
 async def _store(database: Database, message: Message) -> Message:
-    if database.durable:  # one statement is its own transaction
-        async with database.session() as connection:
+    if not database.durable:
+        async with database.transaction(durable=True) as connection:
             return await insert_message(connection, message)
-    async with database.transaction(durable=True) as connection:
-        return await insert_message(connection, message)
+    async with database.session() as connection:  # one statement is its own transaction
+        try:
+            row = await (await connection.execute(query("send_message"), _parameters(message))).fetchone()
+        except UniqueViolation:
+            return await _found(connection, message)
+        assert row is not None, "an INSERT that returns gives a row"
+        return message.stored(row["id"], row["inserted_at"], row["decision_id"])
+
+
+async def _found(connection: Connection, message: Message) -> Message:
+    """What an earlier sending of the same message stored."""
+    row = await (await connection.execute(query("message_by_uid"), {"uid": message.uid})).fetchone()
+    assert row is not None, "a uid that conflicts is there"
+    return Message.from_row(row)
 
 
 def _parameters(message: Message) -> dict[str, object]:
