@@ -56,6 +56,10 @@ class SupervisorUnavailable(ServerUnavailable):
     """No supervisor runs for this data directory; `echo-tui up` starts one."""
 
 
+class OrganisationStopped(EchoError):
+    """Everything in this data directory was stopped; `echo-tui up` starts it again."""
+
+
 class AlreadyRunning(EchoError):
     """That process already runs for this data directory."""
 

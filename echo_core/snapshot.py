@@ -61,6 +61,7 @@ class Snapshot:
     database_url: str
     redis_url: str
     supervisor_pid: int
+    stopping: bool = False  # asked to end everything: when it is gone, that was wanted
     conductor_pid: int | None = None
     conductor_state: str = "starting"
     dependencies: tuple[DependencyView, ...] = ()

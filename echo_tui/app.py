@@ -19,7 +19,7 @@ from textual.app import App, SystemCommand
 from textual.binding import BindingType
 from textual.screen import Screen
 
-from echo_core.errors import EchoError
+from echo_core.errors import EchoError, OrganisationStopped
 from echo_core.settings import DEFAULT_ROSTER, Settings
 from echo_core.snapshot import Snapshot
 from echo_core.workflow.record import DecisionRecord, Phase
@@ -167,9 +167,21 @@ class EchoApp(App[int]):
             try:
                 async for snapshot in self.link.snapshots():
                     await self.show_snapshot(snapshot)
+            except OrganisationStopped as error:
+                await self.show(problem=str(error))
+                if not await self._start_again():
+                    self.exit(0)
+                    return
             except EchoError as error:
                 await self.show(problem=str(error))
             await asyncio.sleep(AGAIN_SECONDS)
+
+    async def _start_again(self) -> bool:
+        from echo_tui.screens.stopped import StoppedScreen
+
+        again: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
+        self.push_screen(StoppedScreen(), again.set_result)
+        return bool(await again)
 
     @work(exit_on_error=True, name="decision")
     async def _follow_decision(self) -> None:

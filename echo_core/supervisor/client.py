@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from echo_core.errors import EchoError, SupervisorUnavailable
+from echo_core.errors import EchoError, OrganisationStopped, SupervisorUnavailable
 from echo_core.settings import Settings
 from echo_core.snapshot import AgentView, DependencyView, LaunchView, Snapshot
 from echo_core.supervisor.control import socket_path
@@ -82,7 +82,11 @@ class SupervisorClient:
         return answer
 
     async def snapshots(self, *, restart: bool = True) -> AsyncIterator[Snapshot]:
-        """Every change, and at least one a second. When the supervisor dies, another is started, unless told not to."""
+        """Every change, and at least one a second. When the supervisor dies, another is started, unless told not to.
+
+        Raises OrganisationStopped when it ended because somebody stopped everything.
+        """
+        stopping = False
         while True:
             try:
                 await self.connect(start=restart)
@@ -95,12 +99,16 @@ class SupervisorClient:
             try:
                 writer.write(b'{"op": "subscribe"}\n')
                 while line := await reader.readline():
-                    yield snapshot_from(json.loads(line))
+                    snapshot = snapshot_from(json.loads(line))
+                    stopping = snapshot.stopping
+                    yield snapshot
             except (ConnectionError, ValueError):
                 # Lost in the middle of a line: the next connection begins with a whole snapshot.
                 await asyncio.sleep(0.1)
             finally:
                 writer.close()
+            if stopping:
+                raise OrganisationStopped()
             if not restart:
                 return
 

@@ -104,6 +104,7 @@ class Supervisor:
             }.items()
         ]
         await self._stopping.wait()
+        self._changed = True  # whoever watches is told that this end is wanted
         for task in tasks:
             if task.get_name() != "snapshots":
                 task.cancel()
@@ -446,6 +447,7 @@ class Supervisor:
             database_url=self.settings.database_url,
             redis_url=self.settings.redis_url,
             supervisor_pid=os.getpid(),
+            stopping=self._stopping.is_set(),
             conductor_pid=self._conductor.pid if self._conductor else None,
             conductor_state=self._conductor_state(),
             dependencies=self._dependencies.views(self._servers.notice, starting=starting),
