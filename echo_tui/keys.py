@@ -20,8 +20,9 @@ APP_BINDINGS: list[BindingType] = [
 ]
 
 ROOM_BINDINGS: list[BindingType] = [
-    Binding("tab", "pane(1)", "next pane", id="next-pane"),
-    Binding("shift+tab", "pane(-1)", "pane before", id="previous-pane"),
+    # Before the field that has the focus: what is typed right behind them then goes to the next field.
+    Binding("tab", "pane(1)", "next pane", id="next-pane", priority=True),
+    Binding("shift+tab", "pane(-1)", "pane before", id="previous-pane", priority=True),
     Binding("z", "zoom", "zoom the pane", id="zoom"),
     Binding("m", "merged", "all logs merged in one", id="merged"),
     Binding("slash", "search", "search the logs", id="search", key_display="/"),
@@ -36,12 +37,17 @@ ROOM_BINDINGS: list[BindingType] = [
 ]
 
 
+def way_out(*, composing: bool, searching: bool) -> tuple[str, str]:
+    """The key that is always shown."""
+    return ("esc", "keep the draft, go back") if composing else ("esc", "end the search") if searching else ("q", "quit")
+
+
 def keys_now(state: RoomState, *, composing: bool, searching: bool) -> list[tuple[str, str]]:
     """The keys that matter now, the most useful first."""
     if composing:
-        return [("ctrl+s", "send"), ("tab", "next field"), ("esc", "keep the draft, go back")]
+        return [("ctrl+s", "send"), ("tab", "next field")]
     if searching:
-        return [("enter", "next match"), ("up", "match before"), ("esc", "end the search")]
+        return [("enter", "next match"), ("up", "match before")]
     decision = state.decision
     keys = [("b", "broadcast")]
     if decision is not None and decision.status == "pending":

@@ -29,7 +29,9 @@ class Link:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.chosen: str | None = None  # a decision's id: shown instead of the newest
+        self.chosen: str | None = None  # a decision's id: shown until another one is chosen
+        self._shown = ""
+        self._newest = ""
         self.open_decisions = 0
         self._supervisor = SupervisorClient(settings)
         self._database: Database | None = None
@@ -77,8 +79,9 @@ class Link:
         await self._announcements.listen(_CHANNELS, lambda _channel, _data: self._changed.set(), self._changed.set)
 
     async def choose(self, decision_id: str | None) -> None:
-        """Show this decision; None: the newest again."""
+        """Show this decision; None: the newest, and each newer one as it is asked."""
         self.chosen = decision_id
+        self._newest = self._newest and "left"  # whatever is the newest now counts as new
         self._changed.set()
 
     async def decisions(self, limit: int = 100) -> list[dict[str, Any]]:
@@ -162,8 +165,15 @@ class Link:
 
     async def _current(self) -> DecisionRecord | None:
         database = await self._reached()
-        row = await database.fetch_one("current_decision", {"chosen": self.chosen})
-        if row is None:
+        row = await database.fetch_one("current_decisions")
+        if row is None or row["newest"] is None:
             return None
         self.open_decisions = row["open_decisions"]
-        return await load_decision(database, str(row["id"]))
+        if self.chosen is not None:
+            self._shown = self.chosen
+        elif not self._newest:  # the first look: what is still open comes first
+            self._shown = str(row["newest_open"] or row["newest"])
+        elif self._newest != str(row["newest"]):
+            self._shown = str(row["newest"])
+        self._newest = str(row["newest"])
+        return await load_decision(database, self._shown)

@@ -13,6 +13,10 @@ from echo_core.workflow.record import DecisionRecord, Phase
 from echo_tui.columns import duration
 from echo_tui.state import READY
 
+_SERVERS = {
+    "postgresql": ("PostgreSQL", "what you send is held and goes out when it is back"),
+    "redis": ("Redis", "messages arrive a little later until it is back"),
+}
 _BAD = (AgentState.CRASHED, AgentState.GAVE_UP, AgentState.DOWN, AgentState.STALLED, AgentState.LATE)
 
 
@@ -41,9 +45,23 @@ def agent_news(before: Snapshot | None, now: Snapshot, at: datetime) -> Iterator
             yield AgentNews(agent.name, f"{agent.title} is {agent.state} again")
         elif agent.state == AgentState.STOPPED:
             yield AgentNews(agent.name, f"{agent.title} stopped; x starts it again")
+    if before is not None:
+        yield from _server_news(before, now)
     if before is not None and before.dead < now.dead:
         count = now.dead - before.dead
         yield AgentNews("", f"{count} message{'s' if count > 1 else ''} could not be handled: l shows why", urgent=True)
+
+
+def _server_news(before: Snapshot, now: Snapshot) -> Iterator[AgentNews]:
+    if before.supervisor_pid != now.supervisor_pid:
+        yield AgentNews("", "another supervisor has taken over what runs")
+    lights = {light.name: light.state for light in before.dependencies}
+    for light in now.dependencies:
+        was = lights.get(light.name)
+        if light.name in _SERVERS and light.state == "down" and was == "up":
+            yield AgentNews("", f"{_SERVERS[light.name][0]} is away: {_SERVERS[light.name][1]}", urgent=True)
+        elif light.name in _SERVERS and light.state == "up" and was == "down":
+            yield AgentNews("", f"{_SERVERS[light.name][0]} is back")
 
 
 def _trouble(agent: AgentView, at: datetime) -> AgentNews:

@@ -261,10 +261,10 @@ SELECT message_id, role, state, attempts, error FROM deliveries WHERE message_id
 
 -- What the control room shows -----------------------------------------------------------------------------------------
 
--- The one that was chosen, else the newest open one, else the newest.
--- name: current_decision
-SELECT id, (SELECT count(*) FROM decisions WHERE completed_at IS NULL) AS open_decisions FROM decisions
-ORDER BY id = %(chosen)s::uuid DESC NULLS LAST, completed_at IS NULL DESC, inserted_at DESC LIMIT 1;
+-- name: current_decisions
+SELECT (SELECT id FROM decisions ORDER BY inserted_at DESC, message_id DESC LIMIT 1) AS newest,
+       (SELECT id FROM decisions WHERE completed_at IS NULL ORDER BY inserted_at DESC, message_id DESC LIMIT 1) AS newest_open,
+       (SELECT count(*) FROM decisions WHERE completed_at IS NULL) AS open_decisions;
 
 -- name: operator_mail
 SELECT m.* FROM messages m JOIN deliveries d ON d.message_id = m.id

@@ -31,11 +31,11 @@ _CSS = """
 
 
 class AskText(ModalScreen[str | None]):
-    """A few words: `ctrl+s` gives them, `escape` gives None. `needed`: empty is refused, beside the field."""
+    """A few words: `enter` gives them, `escape` gives None. `needed`: empty is refused, beside the field."""
 
     DEFAULT_CSS = _CSS.format(name="AskText", rows=6, problem="block", gap=0)
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+s", "give", "send", priority=True),
+        Binding("enter,ctrl+s", "give", "send", priority=True),
         Binding("escape", "dismiss(None)", "back", priority=True),
     ]
 
@@ -47,7 +47,7 @@ class AskText(ModalScreen[str | None]):
         yield _box(
             self._title,
             self._detail,
-            [("ctrl+s", self._does), ("esc", "back")],
+            [("enter", self._does), ("esc", "back")],
             TextArea(id="said", soft_wrap=True, tab_behavior="focus", highlight_cursor_line=False),
             Static(id="problem", markup=False),
         )

@@ -13,7 +13,7 @@ from textual.screen import Screen
 from textual.widgets import Static
 
 from echo_core.snapshot import AgentView
-from echo_tui.keys import ROOM_BINDINGS, keys_now
+from echo_tui.keys import ROOM_BINDINGS, keys_now, way_out
 from echo_tui.messages import Control, Tell
 from echo_tui.state import RoomState
 from echo_tui.widgets.event_line import EventLine
@@ -61,7 +61,7 @@ class Room(Screen[None]):
         self.panes = PaneGrid()
         self.merged = LogView(show_name=True, empty_text="No log lines yet.", id="merged")
         self.event_line = EventLine()
-        self.keys = KeyLine(last=("q", "quit"))
+        self.keys = KeyLine()
         self.composer: Composer | None = None
         self.search_bar: SearchBar | None = None
 
@@ -83,7 +83,7 @@ class Room(Screen[None]):
             widget.state = state
         if state.agents != before.agents or len(self.panes.panes) != len(state.agents):
             await self.panes.show(state.agents)
-        if self.focused is None and state.agents and not self.typing:
+        if self.focused is None and state.agents:
             self._focus_log()  # keys for one agent mean a pane that is seen to be meant
         self._show_keys()
 
@@ -111,8 +111,9 @@ class Room(Screen[None]):
 
     @property
     def typing(self) -> bool:
-        """Whether keys belong to a text field now."""
-        return bool(self.composer and self.composer.display) or self.search_bar is not None
+        """Whether keys belong to a field of the composer or the search."""
+        fields = [part for part in (self.composer, self.search_bar) if part is not None]
+        return self.focused is not None and any(part in self.focused.ancestors_with_self for part in fields)
 
     # -- the composer ---------------------------------------------------------------------------------------------------
 
@@ -180,7 +181,7 @@ class Room(Screen[None]):
     def on_resize(self) -> None:
         width, height = self.size
         self.set_class(width < NARROW_COLUMNS or height < LOW_ROWS, "-narrow")
-        self.phases.styles.width = 31 if width >= 150 else 27
+        self.phases.styles.width = 31 if width >= 150 else 28
         self.panes.narrow = self.has_class("-narrow")
         small = width < SMALLEST[0] or height < SMALLEST[1]
         self.set_class(small, "-small")
@@ -191,19 +192,21 @@ class Room(Screen[None]):
             )
 
     def _show_keys(self) -> None:
-        self.keys.keys = tuple(
-            keys_now(self.state, composing=bool(self.composer and self.composer.display), searching=bool(self.search_bar))
-        )
+        composing, searching = bool(self.composer and self.composer.display), self.search_bar is not None
+        self.keys.keys = tuple(keys_now(self.state, composing=composing, searching=searching))
+        self.keys.last = way_out(composing=composing, searching=searching)
 
     # -- keys -----------------------------------------------------------------------------------------------------------
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """While a field takes the keys, none of these is meant, but for moving on to the next field."""
-        own = action in {"zoom", "merged", "search", "follow", "restart", "stop_start", "choose", "back"}
+        own = action in {"zoom", "merged", "search", "follow", "restart", "stop_start", "choose"}
         return False if own and self.typing else super().check_action(action, parameters)
 
     def action_pane(self, direction: int) -> None:
-        if self.typing:
+        if self.search_bar is not None:
+            self.search_bar.focus_field()  # it has one field only
+        elif self.typing:
             (self.focus_next if direction > 0 else self.focus_previous)()
         else:
             self.panes.step(direction)
@@ -223,7 +226,12 @@ class Room(Screen[None]):
         self._focus_log()
 
     def action_back(self) -> None:
-        if self.has_class("-merged"):
+        """From wherever the focus went: the search ends, the composer closes, the panes come back."""
+        if self.search_bar is not None:
+            self.search_bar.action_close()
+        elif self.composer is not None and self.composer.display:
+            self.composer.action_close()
+        elif self.has_class("-merged"):
             self.action_merged()
         elif self.panes.zoomed:
             self.action_zoom()
@@ -240,6 +248,8 @@ class Room(Screen[None]):
             self.search_bar = SearchBar()
             await self.mount(self.search_bar, before=self.event_line)
             self._show_keys()
+        else:
+            self.search_bar.focus_field()
 
     def action_restart(self) -> None:
         self._control("restart")

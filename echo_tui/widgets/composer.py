@@ -94,6 +94,8 @@ class Composer(Vertical):
     def sent(self) -> None:
         """It is stored or held: the draft has done its work."""
         self.sending = False
+        self.query_one("#to", Select).value = "all"
+        self.query_one("#type", Select).value = "request"
         self.query_one("#subject", Input).value = ""
         self.query_one("#body", TextArea).text = ""
         self._problem("subject", "")
@@ -194,6 +196,8 @@ class Composer(Vertical):
         if not self._asks_everybody:
             what = {"request": "gets an answer", "escalation": "goes up the line"}.get(kind, "is noted")
             whom = to if to in ("all", "leadership") else self._organisation.role(to).title
+            if to in self._organisation.roles and to not in self._roster:
+                return f"nobody plays {whom} now: it waits until somebody does (ctrl+p starts one)"
             return f"a {kind} to {whom} {what}; only a request to all opens a decision"
         text = f"{self.query_one('#subject', Input).value}\n{self.query_one('#body', TextArea).text}"
         if not text.strip():

@@ -21,13 +21,10 @@ class KeyLine(Widget):
     DEFAULT_CSS = "KeyLine { height: 1; padding: 0 1; background: $panel; }"
 
     keys: reactive[Sequence[Key]] = reactive((), layout=False)
-
-    def __init__(self, *, last: Key = BACK) -> None:
-        super().__init__()
-        self._last = last
+    last: reactive[Key] = reactive(BACK, layout=False)
 
     def render(self) -> Content:
-        room = self.content_size.width - _width(self._last)
+        room = self.content_size.width - _width(self.last)
         shown: list[Key] = []
         for key in self.keys:
             room -= _width(key) + 2
@@ -35,7 +32,7 @@ class KeyLine(Widget):
                 break
             shown.append(key)
         parts: list[Part] = []
-        for name, does in (*shown, self._last):
+        for name, does in (*shown, self.last):
             parts += [(name, "bold $accent"), (f" {does}  ", "$text-muted")]
         return Content.assemble(*parts).truncate(max(0, self.content_size.width))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import ClassVar
 
 from rich.segment import Segment
@@ -347,6 +346,13 @@ class LogView(Widget, can_focus=True):
             self._visible_size = self.size
         return visible[y] if y < len(visible) else Strip.blank(self.size.width, self._styles["text"])
 
+    def _style_of(self, name: str) -> Style:
+        try:
+            return self.get_component_rich_style(name)
+        except KeyError:
+            self._look = ()  # painted before the stylesheet was applied, as when panes come and go: asked again next time
+            return self.rich_style
+
     def _settle_look(self) -> None:
         """Forgets the rows drawn when anything they depend on has changed."""
         name_cells = self._buffer.name_width if self._show_name else 0
@@ -358,8 +364,7 @@ class LogView(Widget, can_focus=True):
         self._visible = None
         pattern = self._matches.pattern if self._matches else None
         self._columns = Columns(max(1, self.size.width), name_cells, self.wrap, pattern)
-        style_of: Callable[[str], Style] = self.get_component_rich_style
-        self._styles = {name.removeprefix("log-view--"): style_of(name) for name in self.COMPONENT_CLASSES}
+        self._styles = {name.removeprefix("log-view--"): self._style_of(name) for name in self.COMPONENT_CLASSES}
         self._styles["text"] = self.rich_style
         styles = self.styles
         edged = any(styles.gutter) or any(edge for edge, _ in styles.outline)

@@ -12,6 +12,7 @@ from echo_tui.glyphs import agent_glyph, either, phase_glyph
 from echo_tui.state import READY, RoomState
 
 _VOTES = {"approve": ("✔", "+", "$success"), "reject": ("✕", "x", "$error"), "abstain": ("·", ".", "$text-muted")}
+_STANCES = {"lead": "Leading", "assist": "Assisting", "observe": "Observing", "none": "Not concerned"}
 _POSITIONS = {"for": ("✔", "+", "$success"), "against": ("✕", "x", "$error"), "conditional": ("◐", "~", "$text-muted")}
 
 
@@ -82,7 +83,7 @@ def _stances(state: RoomState, decision: DecisionRecord, width: int) -> Iterator
     for stance in ("lead", "assist", "observe", "none"):
         items = [item for item in decision.participations if item.stance == stance]
         if items:
-            yield _muted(stance.capitalize(), width)
+            yield _muted(_STANCES[stance], width)
         style = "bold" if stance == "lead" else "" if stance == "assist" else "$text-muted"
         for item in items:
             yield row([("  ", ""), (state.title(item.role), style)], [(f" {item.confidence:.2f}", "$text-muted")], width)
@@ -173,7 +174,7 @@ def _outcome(state: RoomState, decision: DecisionRecord, width: int) -> Iterator
         yield Content(clip(line, width))
     dissent = len(outcome.get("dissent", ()))
     actions = len(outcome.get("actions", ()))
-    yield _muted(f"{actions} actions, {dissent} dissent", width)
+    yield _muted(f"{actions} action{'' if actions == 1 else 's'}, {dissent} dissent", width)
     yield _muted(f"written by {_NAMES.get(str(outcome.get('source')), 'rules')}", width)
     yield Content("")
     wish = "d: approve, reject, again" if decision.status == "escalated" else "d shows the whole"

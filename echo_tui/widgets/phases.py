@@ -46,8 +46,9 @@ class PhaseRow(Widget):
         parts: list[Part] = []
         present: PhaseRecord | None = None
         for phase in decision.phases if decision else _NEVER:
-            here = decision is not None and phase.phase == decision.phase and phase.state != "completed"
-            shape, colour = phase_glyph(phase.state)
+            going = decision is not None and decision.status in ("pending", "escalated")
+            here = going and decision is not None and phase.phase == decision.phase and phase.state != "completed"
+            shape, colour = phase_glyph(_state(phase))
             parts.append((f"{shape}{phase.phase if here else ''} ", colour))
             present = phase if here else present
         right: list[Part] = []
@@ -66,14 +67,19 @@ class PhaseRow(Widget):
 
 
 def _stage(phase: PhaseRecord, width: int, state: RoomState) -> Content:
-    shape, colour = phase_glyph(phase.state)
+    shape, colour = phase_glyph(_state(phase))
     here = phase.state in ("running", "waiting")
     name = Phase(phase.phase).title
-    style = "bold" if here else "" if phase.state in ("completed", "failed") else "$text-muted"
-    told = duration(phase.seconds) if phase.state in ("completed", "failed", "running") else ""
+    style = "bold" if here else "" if _state(phase) in ("completed", "failed") else "$text-muted"
+    told = duration(phase.seconds) if _state(phase) in ("completed", "failed", "running") else ""
     progress = _progress(phase, state) if here else ""
     left: list[Part] = [(f"{shape} ", colour), (f"{phase.phase} ", "$text-muted"), (name, style)]
     return row(left, [(f" {progress or told}".rstrip(), "$text-muted" if not here else "$accent")], width)
+
+
+def _state(phase: PhaseRecord) -> str:
+    """A phase that never began has not failed, whatever ended the decision."""
+    return "pending" if phase.state == "failed" and phase.started_at is None else phase.state
 
 
 def _progress(phase: PhaseRecord, state: RoomState) -> str:

@@ -48,6 +48,9 @@ class SearchBar(Horizontal):
         yield Static("", markup=False)
 
     def on_mount(self) -> None:
+        self.focus_field()
+
+    def focus_field(self) -> None:
         self.query_one(Input).focus()
 
     def tell(self, text: str) -> None:

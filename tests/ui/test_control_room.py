@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
+from textual.events import Key
 from textual.pilot import Pilot
 from textual.widgets import Input, Select, TextArea
 
@@ -285,6 +286,71 @@ async def test_searching_marks_every_pane_and_ends_with_escape() -> None:
         await pilot.pause()
         assert all(pane.log_view.search == "" for pane in app.room.panes.panes.values())
         assert app.room.search_bar is None
+
+
+async def test_the_search_ends_with_escape_also_after_tab_and_from_a_pane_that_was_clicked() -> None:
+    async with open_room() as (app, pilot):
+        await pilot.press("slash", "r", "tab", "e")
+        await pilot.pause()
+        assert app.room.search_bar is not None
+        assert app.room.search_bar.query_one(Input).value == "re"
+        await pilot.click(app.room.panes.panes["chro"].log_view)
+        await pilot.press("escape")
+        await pilot.pause()
+        assert app.room.search_bar is None
+        await pilot.press("d")
+        await pilot.pause()
+        assert app.screen is not app.room
+
+
+async def test_after_a_message_to_one_role_the_composer_means_everybody_again() -> None:
+    async with open_room() as (app, pilot):
+        await app.action_compose("cto")
+        await pilot.press("x", "ctrl+s")
+        await pilot.pause()
+        composer_of(app).sent()
+        await pilot.press("b")
+        await pilot.pause()
+        assert composer_of(app).query_one("#to", Select).value == "all"
+
+
+async def test_a_role_that_nobody_plays_is_named_before_the_message_is_sent() -> None:
+    async with open_room() as (app, pilot):
+        await app.action_compose("test_lead")
+        await pilot.pause(0.3)
+        assert "nobody plays Test lead now" in text_of(app)
+
+
+async def test_what_is_typed_right_behind_tab_goes_to_the_next_field() -> None:
+    async with open_room() as (app, pilot):
+        await pilot.press("b")
+        await pilot.pause()
+        for key in ("s", "tab", "b"):
+            app.post_message(Key(key, key if len(key) == 1 else None))
+        await pilot.pause()
+        assert composer_of(app).query_one("#subject", Input).value == "s"
+        assert composer_of(app).query_one("#body", TextArea).text == "b"
+
+
+async def test_a_server_that_goes_and_comes_back_is_told() -> None:
+    async with open_room() as (app, pilot):
+        lights = data.snapshot().dependencies
+        down = (*(replace(each, state="down") if each.name == "redis" else each for each in lights),)
+        await app.show_snapshot(data.snapshot(dependencies=down))
+        await pilot.pause()
+        assert "Redis is away" in text_of(app)
+        await app.show_snapshot(data.snapshot(supervisor_pid=1))
+        await pilot.pause()
+        assert "Redis is back" in text_of(app)
+
+
+async def test_a_cancelled_decision_shows_no_failed_phase_that_never_began() -> None:
+    decision = data.decision_in_phase(4)
+    ended = [replace(phase, state="failed") if phase.phase >= 5 else phase for phase in decision.phases]
+    async with open_room(decision=replace(decision, status="cancelled", phases=tuple(ended)), size=(80, 24)) as (app, _):
+        line = text_of(app).splitlines()[1]
+        assert "cancelled" in line
+        assert line.count("✕") == 0
 
 
 async def test_m_merges_all_logs_in_the_order_of_their_times() -> None:
