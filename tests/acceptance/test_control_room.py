@@ -158,8 +158,14 @@ async def test_a_question_goes_through_six_phases_to_a_decision_on_record_and_st
 
             pids = [*agent_pids(echo).values(), *server_pids(echo).values(), holder(echo, "supervisor")]
             assert None not in pids
-            assert await leave(room, "s") == 0
-            await room.until(room.in_order, 5, "the terminal is as it was before")
+            with control_room(echo) as other:
+                await healthy(other)
+                assert await leave(room, "s") == 0
+                await room.until(room.in_order, 5, "the terminal is as it was before")
+                await other.wait_for("stopped from another place")
+                assert holder(echo, "supervisor") is None, "the other room started everything again, unasked"
+                other.press("q")
+                assert await other.exit_code(START_SECONDS) == 0
         assert not processes_of(data_dir)
         assert set(agent_pids(echo).values()) | set(server_pids(echo).values()) == {None}
         assert holder(echo, "supervisor") is None
