@@ -41,6 +41,10 @@ RISKS = (
             "without a way back": 0.7, "irreversible": 0.5, "cannot be undone": 0.5, "can't be undone": 0.5, "delete": 0.3,
         },
     ),
+    Factor(
+        "what is gone then can't be brought back ({})",  # heavier than anything others could offer against it
+        {"without a backup": 1.2, "without backup": 1.2, "no backup": 1.2, "delete all": 0.8, "delete every": 0.8},
+    ),
     Factor("everything would change at one stroke ({})", {"all at once": 0.4, "big bang": 0.4, "in one go": 0.4}),
     Factor(
         "people would pay for it ({})",

@@ -24,6 +24,8 @@ BENEFIT_OF_THE_DOUBT = 0.15  # a proposal with nothing for or against it is trie
 PER_QUESTION = 0.05  # each open question of the role takes some of it away
 FOR, AGAINST = 0.1, -0.25  # from here a position is for, and below here against
 _INNER_QUOTES = str.maketrans("“”", "‘’")
+_OPEN = ("which", "what", "how", "who", "whom", "whose", "when", "where", "why")
+_NOT_YES_OR_NO = "This asks for an answer, not for a yes or no: rules can't find one, a model or a person can."
 MOST_EASING = 0.15  # what others offer to do answers some of a worry, never a large one
 
 
@@ -46,6 +48,8 @@ class RuleMind:
 
     async def contribute(self, question: Question, round_number: int, heard: Sequence[Contribution]) -> Contribution:
         view = _View(self.role, question, heard)
+        if _asks_openly(question):
+            return self._about_an_open_question(view, round_number)
         if round_number > 1:
             return self._reaction(question, view, round_number, heard)
         if view.untouched:
@@ -85,6 +89,8 @@ class RuleMind:
     async def vote(self, question: Question, heard: Sequence[Contribution]) -> Vote:
         view = _View(self.role, question, heard)
         limit = self._beyond_authority(question)
+        if _asks_openly(question):
+            return Vote(role=self.role.role, vote="abstain", confidence=0.5, rationale=_NOT_YES_OR_NO)
         if view.untouched and not limit:
             return Vote(
                 role=self.role.role, vote="abstain", confidence=0.5, rationale="It does not touch what I answer for."
@@ -129,6 +135,18 @@ class RuleMind:
             rationale=self._rationale(heard, {vote.role: vote for vote in votes}, tally),
             actions=actions,
             dissent=dissent_of(votes, tally),
+        )
+
+    def _about_an_open_question(self, view: _View, round_number: int) -> Contribution:
+        """Rules weigh a proposal; they can't find an answer, and say so instead of pretending to agree."""
+        asks = [concern.asks for _, concern in view.concerns[:2]]
+        look = f" What I would want to know: {'; '.join(asks)}." if asks and round_number == 1 else ""
+        return Contribution(
+            role=self.role.role,
+            round=round_number,
+            text=_NOT_YES_OR_NO + look,
+            concerns=[f"{quoted}: {concern.asks}" for quoted, concern in view.concerns[:2]],
+            nothing_new=round_number > 1,
         )
 
     # -- the pieces ----------------------------------------------------------------------------------------------------
@@ -304,3 +322,9 @@ def _quotable(text: str) -> str:
 
 def _bounded(value: float) -> float:
     return round(min(0.95, max(0.05, value)), 2)
+
+
+def _asks_openly(question: Question) -> bool:
+    """Whether the subject asks which, what or how, so that nothing in it could be approved."""
+    first, _, rest = question.subject.strip().partition(" ")
+    return bool(rest) and first.lower() in _OPEN

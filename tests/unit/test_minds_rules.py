@@ -212,3 +212,18 @@ async def test_any_question_gets_all_four_answers(minds: dict[str, RuleMind], te
     vote = await mind.vote(question, [contribution])
     assert (await mind.judge(question)).reasoning
     assert (await mind.synthesise(question, [contribution], [vote], tally("no quorum", None))).summary
+
+
+async def test_a_question_that_asks_which_or_how_is_not_agreed_to(minds: dict[str, RuleMind]) -> None:
+    question = Question(subject="Which database would you take?", body="For billing.")
+    said = await minds["cto"].contribute(question, 1, [])
+    vote = await minds["cto"].vote(question, [said])
+    assert "rules can't find one" in said.text
+    assert said.position == "conditional"
+    assert (vote.vote, vote.source) == ("abstain", "rules")
+
+
+async def test_what_cannot_be_undone_is_voted_against(minds: dict[str, RuleMind]) -> None:
+    question = Question(subject="Delete all customer data older than a year without a backup?")
+    votes = [await minds[name].vote(question, []) for name in ("senior_architect", "product_manager")]
+    assert [vote.vote for vote in votes] == ["reject", "reject"]
