@@ -8,7 +8,6 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 
 from echo_core.health.breaker import BreakerPolicy, BreakerState, CircuitBreaker
 from echo_core.health.states import DOWN_SECONDS, LATE_SECONDS, AgentState, Heartbeat
@@ -220,14 +219,3 @@ def describe_exit(returncode: int | None) -> str:
     except ValueError:
         name = f"signal {-returncode}"
     return f"killed by {name}"
-
-
-def out_of_memory_kills() -> int:
-    """How many processes the kernel has killed for memory since boot; 0 where it does not say."""
-    try:
-        for line in Path("/proc/vmstat").read_text().splitlines():
-            if line.startswith("oom_kill "):
-                return int(line.split()[1])
-    except (OSError, ValueError):
-        return 0
-    return 0

@@ -15,7 +15,8 @@ from echo_core.bus.outbox import Outbox
 from echo_core.errors import EchoError, UsageError
 from echo_core.health.breaker import BreakerState
 from echo_core.health.follow import follow_agent_status, follow_heartbeats
-from echo_core.health.monitor import AgentHealth, HealthMonitor, describe_exit, out_of_memory_kills
+from echo_core.health.memory import ended_for_memory, out_of_memory_kills
+from echo_core.health.monitor import AgentHealth, HealthMonitor, describe_exit
 from echo_core.health.states import AgentState
 from echo_core.logs import Log
 from echo_core.organisation import Organisation
@@ -270,6 +271,7 @@ class Supervisor:
         )
 
     def _reap(self, key: tuple[str, int], child: Child) -> None:
+        pid = child.pid
         ended, code = child.ended()
         if not ended:
             return
@@ -278,9 +280,7 @@ class Supervisor:
             child.crashed()
         self._monitor.exited(*key, code, expected=expected, gave_up=child.gave_up)
         health = self._monitor.agent(*key)
-        if code == -9 and out_of_memory_kills() > self._oom_kills:
-            health.exit += " (out of memory)"
-        self._oom_kills = out_of_memory_kills()
+        health.exit += self._for_memory(pid, code)
         if expected:
             self._log.info("stopped", f"{child.name}: {health.exit}")
         elif child.gave_up:
@@ -288,6 +288,14 @@ class Supervisor:
         else:
             self._log.warn("crash", f"{child.name}: {health.exit}; restart in {child.restart_in or 0:.1f} s")
         self._timeline.note("process", key[0], {"instance": key[1], "what": health.state, "exit": health.exit})
+
+    def _for_memory(self, pid: int | None, code: int | None) -> str:
+        """What the kernel says of a kill: its counter counts everybody's, its log names whom."""
+        before, self._oom_kills = self._oom_kills, out_of_memory_kills()
+        if code != -9 or pid is None or self._oom_kills <= before:
+            return ""
+        named = ended_for_memory(pid)
+        return "" if named is False else " (out of memory)" if named else " (perhaps out of memory)"
 
     async def _keep_processes(self) -> None:
         while True:

@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from echo_core.health.monitor import out_of_memory_kills
+from echo_core.health.memory import ended_for_memory, out_of_memory_kills
 from echo_core.logs import Log
 from echo_core.organisation import Organisation
 from echo_core.settings import Settings
@@ -84,6 +84,8 @@ async def test_an_agent_the_kernel_ended_for_memory_says_out_of_memory(
             await connection.execute(_MUCH_TO_READ)
         await eventually(lambda: "killed by SIGKILL (out of memory)" in log.read_text(), timeout=60)
         assert out_of_memory_kills() > before
+        assert ended_for_memory(pid or 0)
+        assert ended_for_memory(os.getpid()) is False
         # And one that is simply killed is not said to be so.
         again = await eventually(at_work, timeout=30)
         os.kill(again or 0, 9)
