@@ -151,6 +151,68 @@ async def test_a_message_sent_to_one_role_is_answered_and_both_are_listed(echo_t
     assert "1 handled" in table
 
 
+async def test_a_dead_letter_is_listed_with_its_error_and_delivered_when_it_is_retried(echo_tui: EchoTui) -> None:
+    with psycopg.connect(echo_tui("status", "--json").json["database_url"]) as postgres:
+        (number,) = postgres.execute(
+            "INSERT INTO messages (from_role, to_role, type, subject) VALUES ('operator', 'cto', 'notification', 'Failed')"
+            " RETURNING id"
+        ).fetchone() or (0,)
+        postgres.execute(
+            "UPDATE deliveries SET state = 'dead', attempts = 5, error = 'ValueError: \x1b[31mno' WHERE message_id = %s",
+            [number],
+        )
+    listed = echo_tui("messages", "--dead").out
+    (error,) = [line for line in listed.splitlines() if "ValueError" in line]
+    assert error.split(None, 3) == [f"#{number}", "cto", "5", "ValueError: \\x1b[31mno"]
+    (letter,) = echo_tui("messages", "--dead", "--json").json
+    assert (letter["id"], letter["deliveries"][0]["state"]) == (number, "dead")
+    wrong = echo_tui("messages", "--retry", str(number + 1_000_000))
+    assert (wrong.code, wrong.out, wrong.err.count("\n")) == (2, "", 1)
+    assert echo_tui("messages", "--retry", f"#{number}").out == f"#{number} to cto: to be delivered again\n"
+    assert echo_tui("messages", "--dead").out == "no dead letters\n"
+    assert echo_tui("messages", "--retry", "all").out == "no dead letters\n"
+
+    async def handled() -> bool:
+        (message,) = [one for one in echo_tui("messages", "--to", "cto", "--json").json if one["id"] == number]
+        return [owed["state"] for owed in message["deliveries"]] == ["handled"]
+
+    await eventually(handled, timeout=30)
+
+
+HOSTILE = "\x1b[31mred [bold]x[/] \u202eevil a\u200bb e" + "\u0301" * 200
+INERT = "\\x1b[31mred [bold]x[/] \\u202eevil a\\u200bb e"
+
+
+async def test_hostile_text_goes_on_record_as_it_is_and_is_shown_inert_by_every_command(echo_tui: EchoTui) -> None:
+    sent = echo_tui("send", "--to", "all", "--subject", HOSTILE, "--body", HOSTILE, "--json")
+    assert sent.code == 0, sent.err
+    identity, number = sent.json["decision_id"], sent.json["id"]
+    log = echo_tui.data_dir / "logs" / "cto.log"
+    await eventually(lambda: f"recv     #{number} " in log.read_text(), timeout=30)
+    assert echo_tui("run", "--resume", identity).code in (0, 3)
+    shown = {command: echo_tui(*command).out for command in (("messages",), ("decisions",), ("logs", "-n", "5000"))}
+    for command, text in shown.items():
+        assert INERT in text, command
+    shown["export",] = echo_tui("export", identity).out
+    assert "\\x1b" in shown["export",].replace("\\\\", "\\")
+    for command in (("messages", "--json"), ("export", identity, "--format", "json")):
+        shown[command] = echo_tui(*command).out
+        assert json.dumps(HOSTILE)[1:-1] in shown[command], command
+    for command, text in shown.items():
+        assert not any(alive in text for alive in ("\x1b", "\u202e", "\u200b", "\u0301" * 20)), command
+
+
+@pytest.mark.parametrize("text", ["nul \x00", "half \udcff"])  # the second: a byte on the command line that is not UTF-8
+def test_text_that_no_database_takes_is_refused_in_one_line(echo_tui: EchoTui, text: str) -> None:
+    if "\x00" in text:  # the system takes none as an argument, so it can come on standard input alone
+        said = echo_tui("send", "--to", "cto", "--subject", "x", "--body", "-", given=text)
+    else:
+        said = echo_tui("send", "--to", "cto", "--subject", "x", "--body", text)
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert "nothing was sent" in said.err
+    assert "Traceback" not in said.err
+
+
 def test_an_unknown_sender_is_refused_by_the_running_organisation_too(echo_tui: EchoTui) -> None:
     said = echo_tui("send", "--to", "juggler", "--subject", "x")
     assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
