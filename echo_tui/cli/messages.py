@@ -16,7 +16,7 @@ from echo_core.services import resolve_urls
 from echo_core.settings import Settings
 from echo_core.storage.database import Database
 from echo_tui.cli import options
-from echo_tui.cli.output import local_time, say, say_json, say_table
+from echo_tui.cli.output import local_time, progress, say, say_json, say_table
 from echo_tui.cli.session import database, run_async
 from echo_tui.cli.text_input import body_from
 
@@ -32,14 +32,18 @@ def send(
 ) -> int:
     """Send one message. Without PostgreSQL it is held and goes out when PostgreSQL is back."""
     if not settings.database_url:  # somebody else's database may know other roles, and refuses unknown ones itself
-        organisation = load_organisation(settings.organisation)
-        for name, known in ((to, (*GROUPS, "operator", "conductor")), (sender, ("operator",))):
-            if name not in known and name not in organisation.roles:
-                choices = ", ".join([*known, *organisation.roles])
-                raise UnknownRole(f"no role {name!r}; use one of: {choices}. Nothing was sent")
+        _known(settings, to, (*GROUPS, "operator", "conductor"), ". Nothing was sent")
+        _known(settings, sender, ("operator",), ". Nothing was sent")
     message = Message.compose(sender, to, type, subject, body_from(body))
     settings.prepare()
     return run_async(_send(settings, message, json))
+
+
+def _known(settings: Settings, name: str, besides: tuple[str, ...], then: str = "") -> None:
+    """Raises UnknownRole, naming the choices."""
+    roles = load_organisation(settings.organisation).roles
+    if name not in besides and name not in roles:
+        raise UnknownRole(f"no role {name!r}; use one of: {', '.join([*besides, *roles])}{then}")
 
 
 async def _send(settings: Settings, message: Message, as_json: bool) -> int:
@@ -49,6 +53,7 @@ async def _send(settings: Settings, message: Message, as_json: bool) -> int:
     try:
         sent = await send_or_hold(postgres, announcements, Outbox(settings.outbox_dir), message)
         owed = [] if sent.held else await postgres.fetch_all("deliveries_of", {"ids": [sent.message.id]})
+        played = {row["role"] for row in await postgres.fetch_all("active_roles")} if owed else set()
     finally:
         await announcements.close()
         await postgres.close()
@@ -60,6 +65,8 @@ async def _send(settings: Settings, message: Message, as_json: bool) -> int:
     else:
         agents = f"{len(owed)} agent{'' if len(owed) == 1 else 's'}" if message.to_role in GROUPS else message.to_role
         say(f"#{sent.message.id} to {agents}")
+        if message.to_role not in (*GROUPS, "operator", "conductor", *played):
+            progress(f"nobody plays {message.to_role} now: it waits until somebody does (--roster {message.to_role})")
     return 0
 
 
@@ -79,6 +86,9 @@ def messages(
         raise UsageError(f"--retry takes the number of a message, or all; not {retry!r}")
     if retry:
         return run_async(_retry(settings, None if retry == "all" else int(number), json))
+    if not settings.database_url:
+        for name in filter(None, (to, sender)):
+            _known(settings, name, (*GROUPS, "operator", "conductor"))
     wanted = {"to": to or None, "sender": sender or None, "dead": dead, "limit": limit}
     return run_async(_messages(settings, wanted, decision, json))
 

@@ -70,7 +70,7 @@ def program(arguments: Sequence[str]) -> int:
             raise
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "echo-tui"
-        said = error.format_message().rstrip(".")
+        said = error.format_message().rstrip(".?")
         print(f"echo-tui: {inert(said[:1].lower() + said[1:])}; see `{path} --help`", file=sys.stderr)
         return int(getattr(error, "exit_code", 2))
     return code if isinstance(code, int) else 0

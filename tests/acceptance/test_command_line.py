@@ -309,3 +309,15 @@ def test_a_run_that_is_interrupted_leaves_no_process(number: signal.Signals, mom
     finally:
         end_all(place)
         remove_data_dir(place)
+
+
+def test_a_message_to_a_role_that_nobody_plays_is_stored_and_said_to_wait(echo_tui: EchoTui) -> None:
+    said = echo_tui("send", "--to", "test_lead", "--type", "notification", "--subject", "Are you there?")
+    assert said.code == 0
+    assert "nobody plays test_lead now: it waits until somebody does" in said.err
+
+
+def test_messages_to_a_role_that_does_not_exist_are_not_said_to_be_none(echo_tui: EchoTui) -> None:
+    said = echo_tui("messages", "--to", "bogus")
+    assert (said.code, said.out) == (2, "")
+    assert "no role 'bogus'" in said.err
