@@ -45,7 +45,7 @@ screenshots: $(VENV)/.dev ## the pictures of the README
 	$(BIN)/python -m tests.ui.screenshots screenshots
 
 snapshots: $(VENV)/.dev ## accept what the screens look like now
-	$(BIN)/python -m pytest tests/ui --snapshot-update
+	$(BIN)/python -m pytest tests/ui -n 0 --snapshot-update
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "ECHO needs Python 3.11 or newer: make PYTHON=python3.12 run" >&2; exit 2; }

@@ -23,7 +23,7 @@ from tests.support.servers import new_data_dir, remove_data_dir
 from tests.support.terminal import Terminal
 
 START_SECONDS = 60.0  # for seven interpreters and two servers, however busy the machine is
-HELP = "every command, by name"  # a line of the help screen
+HELP = "send it (in the composer)"  # a line of the help screen, in sight at every size
 SUBJECT_HINT = "What should the organisation decide?"
 
 
