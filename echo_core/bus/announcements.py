@@ -112,7 +112,8 @@ class Announcements:
             if message is None:
                 if asked:
                     raise TimeoutError(f"no answer within {PONG_SECONDS:g} s")
-                await asyncio.wait_for(pubsub.ping(), PONG_SECONDS)
+                async with asyncio.timeout(PONG_SECONDS):  # wait_for could swallow a cancellation that meets the answer
+                    await pubsub.ping()
                 asked = True
                 continue
             asked = False

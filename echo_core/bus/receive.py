@@ -144,8 +144,7 @@ class Receiver:
                 group.create_task(self._flush_in_time(), name=f"{self.owner} acknowledgements"),
             ]
             await self._work()
-            for helper in helpers:
-                helper.cancel()
+            await _ended(helpers)
 
     # The loop -----------------------------------------------------------------------------------------------------------
 
@@ -401,3 +400,12 @@ class Receiver:
 
     def _release(self, claim: Claim) -> None:
         self._held.pop(claim.id, None)
+
+
+async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel until all have ended: a library may swallow one cancellation that meets its own time-out."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=1.0)
