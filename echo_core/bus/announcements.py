@@ -159,7 +159,8 @@ class Announcements:
 
 async def _close(client: redis.Redis) -> None:
     try:
-        await asyncio.wait_for(client.aclose(), 1.0)
+        async with asyncio.timeout(1.0):
+            await client.aclose()
     except _FAILURES:
         # The connection is being given up: a server that can't take our goodbye changes nothing.
         return
